@@ -102,12 +102,13 @@ def test_a_segmenter_is_trained_and_its_files_tell_all(capsys: pytest.CaptureFix
 
 def test_a_detector_is_trained_and_its_files_tell_all(capsys: pytest.CaptureFixture[str]) -> None:
     write_boxed_images(Path("boxes"))
-    run(*DETECT, "head.extra_channels=[16]", "json=true")
+    run(*DETECT, "head.extra_channels=[16]", "head.c3_scale=0.1", "json=true")
     facts = json.loads(capsys.readouterr().out)
     assert facts["task"] == "detection" and {"map50", "map75"} <= facts["last"]["metrics"].keys()
     assert len(facts["last"]["class_scores"]) == len(facts["class_names"]) and 0 <= facts["constant"] <= 1
     loaded = load_spec_file(RUN / "last.yaml")
     assert isinstance(loaded.arch.head, SSDLiteHead) and loaded.arch.head.extra_channels == (16,)
+    assert loaded.arch.head.c3_scale == 0.1
     assert {"map", "map50", "standard_error"} <= rows()[0].keys()
     page = (RUN / "report.html").read_text()
     assert "COCO&#39;s average precision" in page and page.count("data:image/png") == 2 * 6
@@ -205,23 +206,42 @@ def test_python_returns_the_scores() -> None:
         (("task=detektion",), r"unknown task 'detektion': .* Did you mean 'detection'\?"),
         (
             ("task=classification", "data=digits", "head.halve=true"),
-            r"head\.halve true: does not apply to task=classific",
+            r"head\.halve true: does not apply to classific",
         ),
         (("data=digits",), r"data\.name 'digits': is for task=classification, task is segmentation; take data=segm"),
         (("recipe.mixup=0.2",), r"recipe\.mixup 0\.2: does not apply to task=segmentation"),
         (("recipe.zoom_out=0.2",), r"recipe\.zoom_out 0\.2: does not apply to task=segmentation"),
+        (("recipe.shift=0.1",), r"recipe\.shift 0\.1: has no effect beside recipe\.crop_scale 0\.25"),
         (("recipe.auto_augment=rand-m9",), r"recipe\.auto_augment 'rand-m9': does not apply"),
         (("teacher=mixnet_s",), r"teacher: networks learn from a teacher with task=classification alone"),
-        (("head.tap=output",), r"head\.tap 'output': does not apply to task=segmentation"),
+        (("head.tap=output",), r"head\.tap 'output': does not apply to segmentation"),
+        (("head.c3_scale=0.1",), r"head\.c3_scale 0\.1: does not apply to segmentation"),
+        (
+            ("head.c3_scale=0.2", "task=detection"),
+            r"head\.c3_scale 0\.2: must be above 0 and below min_scale \(0\.2\), or null",
+        ),
+        (("head.c3_scale=x", "task=detection"), r"head\.c3_scale: 'x' is not a number or null"),
         (("head.output_stride=12",), r"unknown head\.output_stride 12: choose from 8, 16, 32"),
         (("head.halve=2",), r"head\.halve: 2 is not true or false or null"),
-        (("head.filters=0",), r"filters 0: must be"),
+        (("head.filters=0",), r"head\.filters 0: must be"),
+        (("head.low_stride=2",), r"head\.low_stride 2: must be 4, 8 or 16"),
+        (
+            ("head.aspect_ratios=[2]", "head.lowest_anchors=6", "task=detection"),
+            r"head\.lowest_anchors 6: must be 3 or 4 ",
+        ),
+        (("head.lowest_anchors=5", "task=detection"), r"head\.lowest_anchors 5: must be 3, 4 or 6 "),
+        (("head.tap=input", "task=detection"), r"unknown head\.tap 'input': choose from expansion, output"),
+        (("head.activation=gelu",), r"unknown head\.activation 'gelu': choose from relu, "),
+        (("head.max_scale=0.1", "task=detection"), r"head\.min_scale 0\.2, max_scale 0\.1: must be above 0"),
+        (("head.width=2", "head.filters=8"), r"head\.width 2: has no effect beside head\.filters, which"),
+        (("head.width=2", "head.extra_channels=[8]", "task=detection"), r"head\.width 2: has no .*\.extra_channels"),
         (("head.width=x",), r"head\.width: 'x' is not a number or null"),
         (("head.extra_channels=5", "task=detection"), r"head\.extra_channels 5: must be a list of numbers"),
         (("recipe.class_weights=[1,2,3]",), r"recipe\.class_weights: has 3 numbers, the images have 2 classes"),
         (("recipe.resolution_px=64", "data.resolution_px=96"), r"recipe\.resolution_px 64: data\.resolution_px is 96"),
         (("data.root=nowhere",), r"data\.root: nowhere does not exist"),
         (("data.root=null",), r"data\.root: missing, segmentation needs a folder"),
+        (("data.subset=1",), r"data\.root: there is one train image to use; networks are trained on batches of two"),
     ],
 )
 def test_mistakes_are_told_in_a_line(words: tuple[str, ...], message: str) -> None:
@@ -251,7 +271,25 @@ def test_damaged_results_are_named() -> None:
         ({"task": "drawing"}, "unknown task 'drawing'"),
         ({"last": None}, "last: must be a mapping"),
         ({"class_names": ["one"]}, "class_scores: must be as many"),
+        ({"last": {**good["last"], "accuracy": 7}}, "accuracy 7: must be a number of at least 0 and at most 1"),
+        ({"last": {**good["last"], "standard_error": -1}}, "standard_error -1: must be a number of at least 0"),
+        (
+            {"last": {**good["last"], "class_scores": [2, 0]}},
+            "class_scores 2: must be a number of at least 0 and at most 1",
+        ),
     ):
         path.write_text(json.dumps({**good, **change}))
         with pytest.raises(NasError, match=message):
             read_results(path)
+
+
+def test_the_report_says_which_labels_were_repaired_and_how_much_is_void() -> None:
+    file = Path("masks/tiny_val.npz")
+    with np.load(file) as arrays:
+        content = dict(arrays)
+    content["masks"][0, -1] = 7  # of no class
+    np.savez(file, **content)
+    run(*SEGMENT, "data.repair=true", "recipe.epochs=1")
+    page = (RUN / "report.html").read_text()
+    assert "data.repair: masks with values of no class: 1, first tiny_val[0] (value 7): these pixels are void" in page
+    assert "<dt>Void</dt><dd>2.5% of the train pixels, which no share counts</dd>" in page  # a row of 40

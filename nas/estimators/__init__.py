@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nas.estimators.base import Estimate, Evaluation, Evaluator, ParentNetwork, Scorer, network_seed, repeated_seed
     from nas.estimators.scorers import supernets_of, with_scorer
     from nas.estimators.settings import EstimatorSettings
-    from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
+    from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore, with_score_name
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -18,7 +18,7 @@ else:
             "base": ["repeated_seed", "network_seed", "ParentNetwork", "Estimate", "Evaluation", "Evaluator", "Scorer"],
             "scorers": ["supernets_of", "with_scorer"],
             "settings": ["EstimatorSettings"],
-            "task_scores": ["METRIC_NAMES", "TASK_SCORES", "TaskScore"],
+            "task_scores": ["METRIC_NAMES", "TASK_SCORES", "TaskScore", "with_score_name"],
         },
     )
 
@@ -35,5 +35,6 @@ __all__ = [
     "network_seed",
     "repeated_seed",
     "supernets_of",
+    "with_score_name",
     "with_scorer",
 ]

@@ -86,6 +86,13 @@ TASK_SCORES: Final[Mapping[str, TaskScore]] = {
     )
 }
 
+
+def with_score_name(text: str, metric: str) -> str:
+    """``text``, a value of ``metric``, with the score's name where it is no accuracy."""
+    names = {score.metric: score.name for score in TASK_SCORES.values() if score.task != _CLASSIFICATION}
+    return f"{text} {names[metric]}" if metric in names else text
+
+
 # Further figures of detectors and segmenters, in words.
 METRIC_NAMES: Final[Mapping[str, str]] = {
     "map50": "AP at an overlap of 0.5",

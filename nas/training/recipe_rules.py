@@ -34,3 +34,8 @@ def check_task_recipe(recipe: RecipeSettings, task: str) -> None:
                 f"recipe.{name} {quoted(value)}: does not apply to task={task}; leave it out, or set "
                 f"recipe.{name}={shown}."
             )
+    if task != "classification" and recipe.crop_scale is not None and recipe.shift not in (0, defaults["shift"]):
+        raise NasError(
+            f"recipe.shift {quoted(recipe.shift)}: has no effect beside recipe.crop_scale {recipe.crop_scale}, as "
+            "crops move images; leave it out, or set recipe.crop_scale=null."
+        )

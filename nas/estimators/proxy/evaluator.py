@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
-from nas.data.dense import DetectionData, SegmentationData
+from nas.data.dense import AnyDenseData
 from nas.data.images import ImageData
 from nas.data.summary import ImageSummary
 from nas.estimators.base import Evaluation, Scorer, network_seed
@@ -24,14 +24,13 @@ from nas.exporters.metadata import input_metadata
 from nas.exporters.standalone import save_weights
 from nas.model.build import build
 from nas.model.initialization import zero_init_residual
-from nas.training.batches import BatchSource
 from nas.training.oom import named_out_of_memory
 from nas.training.results import EpochResult, TrainingError, TrainResult
 from nas.training.runtime import pick_device
-from nas.training.tasks import Task
+from nas.training.tasks import make_dense_source, make_dense_task
 from nas.training.trainer import train, train_from
 
-TaskData: TypeAlias = ImageData | DetectionData | SegmentationData
+TaskData: TypeAlias = ImageData | AnyDenseData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +119,10 @@ class ProxyEvaluator:
         zero_init_residual(model)
         if self.initial_state is not None:
             model.load_state_dict(self.initial_state(arch))
-        training = _Training(self.settings, seed=seed, on_epoch=on_epoch, checkpoint=self._checkpoint(arch, repeat))
-        evaluation = training.evaluate(model, proxy, self.data)
+        checkpoint = self._checkpoint(arch, repeat)
+        evaluation = _trained(
+            model, proxy, self.data, self.settings, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint
+        )
         if self.weights_dir is not None:
             metadata = input_metadata(proxy, ImageSummary.of(self.data).input_facts)
             save_weights(model, self.weights_dir / f"{arch.arch_id}.safetensors", metadata)
@@ -132,56 +133,38 @@ class ProxyEvaluator:
         return None if self.checkpoints_dir is None else self.checkpoints_dir / name
 
 
-@dataclass(frozen=True, slots=True)
-class _Training:
-    """One training of a proxy."""
-
-    settings: ProxySettings
-    _: KW_ONLY
-    seed: int
-    on_epoch: Callable[[EpochResult], None] | None
-    checkpoint: Path | None
-
-    def evaluate(self, model: nn.Module, proxy: ArchSpec, data: TaskData) -> Evaluation:
-        """Train ``model``, built from ``proxy``, by the task of ``data``."""
-        given: dict[str, Any] = {"seed": self.seed, "on_epoch": self.on_epoch, "checkpoint": self.checkpoint}
-        if isinstance(data, ImageData):
-            images = data.resized(proxy.resolution_px)
-            result = train(model, images, self.settings, **given)
-            return _evaluation(result, class_correct=result.class_correct, class_images=images.val_class_images)
-        source, task = _dense_training(data, proxy, self.settings, self.seed)
-        result = train_from(model, source, self.settings, task=task, **given)
-        last = result.epochs[-1]
-        return _evaluation(
-            result,
-            standard_error=last.standard_error,
-            class_scores=last.class_scores,
-            class_errors=last.class_errors,
-            constant_accuracy=task.constant_score(),
-            metrics={name: value for name, value in last.metrics.items() if not name.endswith("_error")},
-        )
+def _trained(
+    model: nn.Module,
+    proxy: ArchSpec,
+    data: TaskData,
+    settings: ProxySettings,
+    *,
+    seed: int,
+    on_epoch: Callable[[EpochResult], None] | None,
+    checkpoint: Path | None,
+) -> Evaluation:
+    """Train ``model``, built from ``proxy``, by the task of ``data``."""
+    given: dict[str, Any] = {"seed": seed, "on_epoch": on_epoch, "checkpoint": checkpoint}
+    if isinstance(data, ImageData):
+        images = data.resized(proxy.resolution_px)
+        result = train(model, images, settings, **given)
+        return _evaluation(result, class_correct=result.class_correct, class_images=images.val_class_images)
+    device = pick_device(settings)
+    source = make_dense_source(data, settings, resolution_px=proxy.resolution_px, seed=seed, device=device)
+    task = make_dense_task(proxy, source, settings, device)
+    result = train_from(model, source, settings, task=task, **given)
+    last = result.epochs[-1]
+    return _evaluation(
+        result,
+        standard_error=last.standard_error,
+        class_scores=last.class_scores,
+        class_errors=last.class_errors,
+        constant_accuracy=task.constant_score(),
+        metrics={name: value for name, value in last.metrics.items() if not name.endswith("_error")},
+    )
 
 
 def _evaluation(result: TrainResult, **figures: Any) -> Evaluation:
     return Evaluation(
         accuracy=result.accuracy, cpu_s=result.cpu_s, duration_s=result.duration_s, loss=result.loss, **figures
     )
-
-
-def _dense_training(
-    data: DetectionData | SegmentationData, proxy: ArchSpec, settings: ProxySettings, seed: int
-) -> tuple[BatchSource, Task]:
-    """Batches and task of a training of ``proxy``.
-
-    The other task's modules are not loaded.
-    """
-    given: dict[str, Any] = {"resolution_px": proxy.resolution_px, "seed": seed, "device": pick_device(settings)}
-    if isinstance(data, DetectionData):
-        from nas.training.tasks import Detection, DetectionSource
-
-        boxes = DetectionSource(data, settings, **given)
-        return boxes, Detection(proxy, boxes, settings, given["device"])
-    from nas.training.tasks import Segmentation, SegmentationSource
-
-    masks = SegmentationSource(data, settings, **given)
-    return masks, Segmentation(masks, settings, given["device"])

@@ -23,10 +23,7 @@ from nas.data.summary import ImageSummary
 from nas.estimators.proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
-    from nas.data.dense import DetectionData, SegmentationData
-    from nas.data.images import ImageData
-
-    TaskImages = ImageData | DetectionData | SegmentationData
+    from nas.estimators.proxy.evaluator import TaskData
 
 # Networks for long trainings average batch norm statistics over hundreds of steps (momentum 0.01, as in TensorFlow):
 # after the hundred steps of a short training these would still be close to their initial values.
@@ -234,7 +231,7 @@ def _warnings(
 
 
 def proxy_factory(
-    images: ImageSummary | TaskImages, settings: ProxySettings, largest_kernel: int, base_resolution_px: int | None
+    images: ImageSummary | TaskData, settings: ProxySettings, largest_kernel: int, base_resolution_px: int | None
 ) -> Callable[[ArchSpec], Proxy]:
     """Return ``reduce_arch`` with all arguments but the network bound."""
     return partial(

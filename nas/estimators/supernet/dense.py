@@ -10,17 +10,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas.arch.spec import ArchSpec
-from nas.data.dense import VOID, DetectionData, SegmentationData
+from nas.data.dense import VOID, AnyDenseData
 from nas.estimators.supernet.task import SupernetBatch
 from nas.model.dense.segmentation import enlarged_logits
-from nas.training.augmentation import normalise
 from nas.training.batches import TrainBatch
 from nas.training.distributed import ProcessGroup
 from nas.training.evaluation import memory_layout
 from nas.training.optimization import steps_per_epoch
 from nas.training.results import Score
 from nas.training.settings import TrainSettings
-from nas.training.tasks import Task, moved
+from nas.training.tasks import Task, make_dense_source, make_dense_task, moved
 
 
 class DenseSupernet:
@@ -34,7 +33,7 @@ class DenseSupernet:
 
     def __init__(
         self,
-        data: DetectionData | SegmentationData,
+        data: AnyDenseData,
         settings: TrainSettings,
         *,
         seed: int,
@@ -93,15 +92,8 @@ class DenseSupernet:
 
     def statistics_images(self, side_px: int, rows: Tensor) -> Tensor:
         """Return whole train images of ``rows`` for the statistics of norms."""
-        transform, split = self._source(side_px).transform, self._data.train
-        images = [split.image(row) for row in rows.tolist()]
-        pixels = torch.stack(
-            [transform.show(image, transform.whole_area(image.shape[1], image.shape[0])) for image in images]
-        ).to(self._device)
-        mean, std = (
-            torch.tensor(values, device=self._device).view(1, -1, 1, 1) for values in (self._data.mean, self._data.std)
-        )
-        return normalise(pixels, mean, std).contiguous(memory_format=memory_layout(self._settings))
+        images: Tensor = self._source(side_px).train_inputs(rows.tolist())
+        return images.contiguous(memory_format=memory_layout(self._settings))
 
     def score(self, spec: ArchSpec, outputs_of: Callable[[Tensor], Any]) -> Score:
         """Return the score of the task on the validation images."""
@@ -113,39 +105,30 @@ class DenseSupernet:
 
         To find a detector's boxes and to compare them takes three times as long.
         """
-        if not isinstance(self._data, DetectionData):
+        if spec.task != "detection":
             return self.score(spec, outputs_of).loss
         loss: float = self._task(spec).validation_loss(outputs_of, self._source(spec.resolution_px).val_batches())
         return loss
 
     def _source(self, side_px: int) -> Any:
-        """Batches at a resolution, made once. The other task's modules are not loaded."""
+        """Batches at a resolution, made once."""
         if side_px not in self._sources:
-            given: dict[str, Any] = {
-                "resolution_px": side_px,
-                "seed": self._seed,
-                "device": self._device,
-                "processes": self._processes,
-            }
-            if isinstance(self._data, DetectionData):
-                from nas.training.tasks import DetectionSource
-
-                self._sources[side_px] = DetectionSource(self._data, self._settings, **given)
-            else:
-                from nas.training.tasks import SegmentationSource
-
-                self._sources[side_px] = SegmentationSource(self._data, self._settings, **given)
+            self._sources[side_px] = make_dense_source(
+                self._data,
+                self._settings,
+                resolution_px=side_px,
+                seed=self._seed,
+                device=self._device,
+                processes=self._processes,
+            )
         return self._sources[side_px]
 
     def _task(self, spec: ArchSpec) -> Any:
-        """Task of ``spec``: a detector's has its default boxes."""
-        source = self._source(spec.resolution_px)
-        if isinstance(self._data, DetectionData):
-            from nas.training.tasks import Detection
-
-            return Detection(spec, source, self._settings, self._device)
-        from nas.training.tasks import Segmentation
-
-        if spec.resolution_px not in self._segmentations:
-            self._segmentations[spec.resolution_px] = Segmentation(source, self._settings, self._device)
-        return self._segmentations[spec.resolution_px]
+        """Task of ``spec``; a detector's has its default boxes, others are made once."""
+        side_px = spec.resolution_px
+        task = self._segmentations.get(side_px) or make_dense_task(
+            spec, self._source(side_px), self._settings, self._device
+        )
+        if spec.task == "segmentation":
+            self._segmentations[side_px] = task
+        return task

@@ -16,9 +16,9 @@ from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.data import resize_images
-from nas.data.dense import DetectionData, SegmentationData
 from nas.data.images import ImageData
 from nas.estimators.base import ignore, network_seed
+from nas.estimators.proxy.evaluator import TaskData
 from nas.estimators.proxy.reduce import proxy_factory
 from nas.estimators.proxy.settings import ProxySettings
 from nas.estimators.zero_cost.scores import zero_cost_scores
@@ -44,7 +44,7 @@ class ZeroCostScorer:
     Raises: NasError for invalid names or batch size.
     """
 
-    data: ImageData | DetectionData | SegmentationData
+    data: TaskData
     settings: ProxySettings
     largest_kernel: int
     seed: int

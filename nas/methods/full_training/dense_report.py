@@ -86,14 +86,6 @@ class DenseTrainingReport(TrainingPage):
             for label, name in enumerate(self.result.class_names)
         ]
 
-    @property
-    def confusion(self) -> list[list[int]]:
-        """Validation pixels by class and predicted class, after the last epoch."""
-        counts = [[0] * len(self.result.class_names) for _ in self.result.class_names]
-        for label, predicted, pixels in self.result.last.confusion:
-            counts[label][predicted] = pixels
-        return counts
-
 
 def write_dense_training_report(
     plan: TrainingPlan,

@@ -11,7 +11,7 @@ from rich.console import Console
 from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
-from nas.data.dense import DenseDescription, DetectionData, SegmentationData
+from nas.data.dense import AnyDenseData, DenseDescription
 from nas.data.description import DatasetDescription
 from nas.data.images import ImageData, load_images
 from nas.data.listing import fits_memory
@@ -45,7 +45,7 @@ class TrainingImages:
     normalised: Callable[[tuple[float, ...], tuple[float, ...]], TrainingImages]
     is_streamed: bool
     make_task: MakeDenseTask | None = None
-    data: DetectionData | SegmentationData | None = None
+    data: AnyDenseData | None = None
 
 
 def load_training_images(plan: TrainingPlan, console: Console) -> TrainingImages:

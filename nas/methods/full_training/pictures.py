@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from nas.data.dense import VOID, DetectionData, SegmentationData
+from nas.data.dense import VOID, AnyDenseData, DetectionData, SegmentationData
 from nas.training.tasks import FoundBoxes
 
 Pixels = NDArray[np.uint8]
@@ -66,9 +66,7 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def prediction_pictures(
-    data: DetectionData | SegmentationData, rows: Sequence[int], found: Sequence[Any]
-) -> list[PredictionPicture]:
+def prediction_pictures(data: AnyDenseData, rows: Sequence[int], found: Sequence[Any]) -> list[PredictionPicture]:
     """Draw validation images with their labels and with predictions.
 
     ``rows``: the images.
@@ -92,7 +90,7 @@ def _boxes_picture(data: DetectionData, row: int, found: FoundBoxes) -> Predicti
     truth = _with_boxes(image, scale * data.val.boxes(row)[is_object], data.val.labels(row)[is_object])
     prediction = _with_boxes(image, scale * found.boxes[shown], found.labels[shown])
     return PredictionPicture(
-        name=data.val.name(row), image="", truth=_png(truth), prediction=_png(prediction), note="; ".join(notes)
+        name=data.val.names[row], image="", truth=_png(truth), prediction=_png(prediction), note="; ".join(notes)
     )
 
 
@@ -100,7 +98,7 @@ def _masks_picture(data: SegmentationData, row: int, found: Pixels) -> Predictio
     image, _ = _enlarged(data.val.image(row))
     truth = data.val.mask(row)
     return PredictionPicture(
-        name=data.val.name(row),
+        name=data.val.names[row],
         image=_png(image),
         truth=_png(_with_mask(image, truth, data.classes)),
         prediction=_png(_with_mask(image, found, data.classes)),

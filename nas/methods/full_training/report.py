@@ -102,6 +102,17 @@ class TrainingPage:
         return f"{teacher.name if teacher else ''}{weights}, temperature {how.temperature:g}, share {how.share:g}"
 
     @property
+    def confusion(self) -> list[list[int]]:
+        """Validation images, or pixels, by class and predicted class.
+
+        After the last epoch.
+        """
+        counts = [[0] * len(self.result.class_names) for _ in self.result.class_names]
+        for label, predicted, count in self.result.last.confusion:
+            counts[label][predicted] = count
+        return counts
+
+    @property
     def recipe(self) -> list[tuple[str, str]]:
         """Settings of the recipe, as (name, value)."""
         return [(name, quoted(value).strip("'")) for name, value in asdict(self.plan.recipe).items()]
@@ -122,14 +133,6 @@ class TrainingReport(TrainingPage):
             ClassFigures(name=name, images=images, last=_share(correct, images), best=_share(best_correct, images))
             for name, (correct, images), (best_correct, _) in zip(names, last, best, strict=True)
         ]
-
-    @property
-    def confusion(self) -> list[list[int]]:
-        """Validation images by class and predicted class, after the last epoch."""
-        counts = [[0] * len(self.result.class_names) for _ in self.result.class_names]
-        for label, predicted, images in self.result.last.confusion:
-            counts[label][predicted] = images
-        return counts
 
     @property
     def confused_pairs(self) -> list[ConfusedPair]:

@@ -12,8 +12,10 @@ from typing import Any, Final
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.files import write_text_atomically
+from nas.core.formatting import cpu_time, percent, plural, shown_path
 from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.core.statistics import binomial_error
+from nas.core.validation import check_number
 from nas.data.dense.settings import DENSE_TASKS
 from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
 from nas.training.results import EpochResult
@@ -82,12 +84,16 @@ class DenseScore:
     confusion: ConfusionCounts = ()
 
     def __post_init__(self) -> None:
+        check_number("accuracy", self.accuracy, low=0, high=1)
+        check_number("standard_error", self.standard_error, low=0, optional=True)
         scores: Any
         for name in ("class_scores", "class_errors"):  # JSON has lists
             scores = getattr(self, name)
             if not isinstance(scores, list | tuple) or not all(one is None or _is_number(one) for one in scores):
                 raise NasError(f"{name}: must be a list of numbers or null.")
             object.__setattr__(self, name, tuple(scores))
+        for score in self.class_scores:
+            check_number("class_scores", score, low=0, high=1, optional=True)
         if not isinstance(self.metrics, Mapping) or not all(map(_is_number, self.metrics.values())):
             raise NasError("metrics: must be numbers by name.")
         counts: Any = self.confusion
@@ -225,8 +231,6 @@ def _is_count(value: Any) -> bool:
 
 def result_lines(result: TrainedNetwork | TrainedDenseNetwork, folder: Path) -> list[str]:
     """The result in a few lines for the terminal."""
-    from nas.core.formatting import cpu_time, percent, shown_path
-
     last, best = result.last, result.best
     if isinstance(result, TrainedDenseNetwork):
         scored = [
@@ -248,7 +252,7 @@ def result_lines(result: TrainedNetwork | TrainedDenseNetwork, folder: Path) -> 
         )
     return [
         f"{result.arch_name} at {result.resolution_px} px, {result.params:,} parameters, {result.macs:,} MACs, "
-        f"{result.epochs} epochs in {cpu_time(result.cpu_s)}",
+        f"{plural(result.epochs, 'epoch')} in {cpu_time(result.cpu_s)}",
         *scored,
         *([f"lowest classes: {lowest}"] if lowest else []),
         f"weights: {shown_path(folder / 'last.safetensors')}, {shown_path(folder / 'best.safetensors')}",
@@ -266,8 +270,6 @@ def metric_rows(result: TrainedDenseNetwork) -> list[tuple[str, float, float]]:
 
 def _metrics_text(result: TrainedDenseNetwork) -> str:
     """The most telling further figures in words."""
-    from nas.core.formatting import percent
-
     shown = (("map50", "map50_error"), ("pixel_accuracy", ""))
     return "".join(
         f", {METRIC_NAMES[name]} {percent(result.last.metrics[name], result.last.metrics.get(error))}"
@@ -278,8 +280,6 @@ def _metrics_text(result: TrainedDenseNetwork) -> str:
 
 def lowest_class_scores(result: TrainedDenseNetwork, most: int = 3) -> str:
     """The classes of the lowest AP or IoU after the last epoch, in words."""
-    from nas.core.formatting import percent
-
     rows = [
         (score, error, name)
         for name, score, error in zip(
@@ -293,8 +293,6 @@ def lowest_class_scores(result: TrainedDenseNetwork, most: int = 3) -> str:
 
 def lowest_classes(result: TrainedNetwork, most: int = 3) -> str:
     """The classes of the lowest accuracy after the last epoch, in words."""
-    from nas.core.formatting import percent, plural
-
     rows = [
         (correct / images, images, name)
         for name, (correct, images) in zip(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes
 
+from nas.training.tasks.detection_loss import IGNORED
 from nas.training.tasks.square import Area, ImagePixels, SquareTransform, shifted
 
 _MIN_VISIBLE_PX: Final = 1.0  # smallest side of what is left of a box, in px of the network's input
@@ -43,11 +44,15 @@ class BoxTransform(SquareTransform):
 
         Draws come from the global random state of torch. Returns the image, uint8 (3, side, side), channels last in
         memory; its boxes, float32 (m, 4), left, top, right, bottom as shares of its side; and their labels, int64 (m,).
-        Boxes whose centre is not shown are left out, as in SSD.
+        Boxes whose centre is not shown are left out, as in SSD; of those that are ``IGNORED`` what is shown stays, and
+        crops are drawn without them.
         """
         height, width = image.shape[:2]
         corners = np.asarray(boxes, dtype=np.float64)
-        area, shown = self._draw(corners, width, height)
+        area = self._draw(corners[labels != IGNORED], width, height)
+        start, extent = np.array([area.left, area.top]), np.array([area.width, area.height])
+        centres = (corners[:, :2] + corners[:, 2:]) / 2
+        shown = ((start < centres) & (centres < start + extent)).all(1) | (labels == IGNORED)
         square, shares = self._placed(image, area, corners[shown])
         if self.flips and bool(torch.rand(()) < 0.5):
             square = square.flip(2)
@@ -76,8 +81,8 @@ class BoxTransform(SquareTransform):
         boxes: NDArray[Any] = px * np.tile(scale, 2) + np.tile(source[:2], 2)
         return boxes
 
-    def _draw(self, boxes: NDArray[Any], width: int, height: int) -> tuple[Area, NDArray[np.bool_]]:
-        """Draw the area of an image to show, and which boxes stay."""
+    def _draw(self, boxes: NDArray[Any], width: int, height: int) -> Area:
+        """Draw the area of an image to show."""
         left, top = 0, 0
         if self.zoom_out and float(torch.rand(())) < self.zoom_out:
             padding = v2.RandomZoomOut().make_params([_on_canvas(boxes, width, height)])["padding"]
@@ -91,10 +96,7 @@ class BoxTransform(SquareTransform):
                 area = Area(left + drawn["left"], top + drawn["top"], drawn["width"], drawn["height"])
         elif self.crop_scale is None and self.shift:
             area = shifted(area, self.shift)
-        area = self.shown_area(area)  # with bars more than was drawn, and so the objects there
-        start, extent = np.array([area.left, area.top]), np.array([area.width, area.height])
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        return area, ((start < centres) & (centres < start + extent)).all(1)
+        return self.shown_area(area)  # with bars more than was drawn, and so the objects there
 
     def _placed(self, image: ImagePixels, area: Area, boxes: NDArray[Any]) -> tuple[Tensor, NDArray[Any]]:
         """Show ``area`` of an image; returns the square, and ``boxes`` in its shares.

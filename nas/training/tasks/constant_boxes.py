@@ -25,9 +25,10 @@ def constant_boxes(split: DetectionSplit, classes: int, boxes: Tensor) -> FoundB
     corners = box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1)
     hits = torch.zeros(classes, len(corners))
     for row in range(len(split)):
-        shares = torch.from_numpy(split.boxes(row) / np.tile(split.size(row), 2)).float()
+        is_object = ~split.is_ignored(row)
+        shares = torch.from_numpy(split.boxes(row)[is_object] / np.tile(split.size(row), 2)).float()
         is_hit = box_iou(shares, corners) >= _THRESHOLD
-        labels = torch.from_numpy(split.labels(row))
+        labels = torch.from_numpy(split.labels(row)[is_object])
         for label in set(labels.tolist()):
             hits[label] += is_hit[labels == label].any(0)
     chosen = []

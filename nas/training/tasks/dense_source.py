@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nas.arch.spec import ArchSpec
+from nas.core.errors import NasError
+from nas.data.dense import AnyDenseData, DenseData, DetectionData
 from nas.training.augmentation import normalise
-from nas.training.batches import TrainBatch
+from nas.training.batches import BatchSource, TrainBatch
 from nas.training.distributed import ProcessGroup
 from nas.training.evaluation import ValBatch
 from nas.training.optimization import steps_per_epoch
@@ -20,8 +23,26 @@ from nas.training.streaming.draws import epoch_order
 from nas.training.streaming.loader import BatchLoader, BatchRequest, automatic_workers
 from nas.training.tasks.square import SquareTransform
 
+if TYPE_CHECKING:
+    from nas.training.tasks.detection import Detection
+    from nas.training.tasks.detection_source import DetectionSource
+    from nas.training.tasks.segmentation import Segmentation
+    from nas.training.tasks.segmentation_source import SegmentationSource
+
 _VAL_BATCH: Final = 32
 _VAL_CACHE_BYTES: Final = 2**28  # of validation images as networks see them, which are the same in every epoch
+
+
+def check_train_images(count: int) -> None:
+    """Check that batches can be made of ``count`` train images.
+
+    Raises: NasError for a single one.
+    """
+    if count < 2:
+        raise NasError(
+            "data.root: there is one train image to use; networks are trained on batches of two or more: add images, "
+            "or raise data.subset."
+        )
 
 
 class DenseBatch(NamedTuple):
@@ -41,34 +62,7 @@ class ValTargets(NamedTuple):
     targets: Any
 
 
-class DenseImages(Protocol):
-    """What a source needs of a data set, beside its batches."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in label order."""
-
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Mean per channel of the train images."""
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """Deviation per channel of the train images."""
-
-    @property
-    def train(self) -> Sequence[Any] | Any:
-        """The train images."""
-
-    @property
-    def val(self) -> Sequence[Any] | Any:
-        """The validation images."""
-
-    def identity(self) -> list[Any]:
-        """Return what images and labels depend on, as JSON data."""
-
-
-ImagesT = TypeVar("ImagesT", bound=DenseImages)
+ImagesT = TypeVar("ImagesT", bound=DenseData[Any])
 TransformT = TypeVar("TransformT", bound=SquareTransform)
 
 
@@ -149,6 +143,10 @@ class DenseSource(Generic[ImagesT, TransformT]):
         (batch,) = self._load([BatchRequest.of_validation(list(rows))])
         return self._normalised(batch.pixels)
 
+    def train_inputs(self, rows: Sequence[int]) -> Tensor:
+        """Return whole train images, without augmentation, as ``val_inputs`` does."""
+        return self._normalised(torch.stack([self.transform.show_whole(self.data.train.image(row)) for row in rows]))
+
     def state_dict(self) -> Mapping[str, Any]:
         """Return nothing: batches are functions of seed, epoch and step."""
         return {}
@@ -161,3 +159,39 @@ class DenseSource(Generic[ImagesT, TransformT]):
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels.to(self._device, non_blocking=True), *self._statistics)
+
+
+def make_dense_source(
+    data: AnyDenseData,
+    settings: TrainSettings,
+    *,
+    resolution_px: int,
+    seed: int,
+    device: torch.device,
+    processes: ProcessGroup | None = None,
+) -> DetectionSource | SegmentationSource:
+    """Make the batches of ``data``; arguments as of ``DenseSource``.
+
+    The other task's modules are not loaded.
+    """
+    given: dict[str, Any] = {"resolution_px": resolution_px, "seed": seed, "device": device, "processes": processes}
+    if isinstance(data, DetectionData):
+        from nas.training.tasks.detection_source import DetectionSource
+
+        return DetectionSource(data, settings, **given)
+    from nas.training.tasks.segmentation_source import SegmentationSource
+
+    return SegmentationSource(data, settings, **given)
+
+
+def make_dense_task(
+    spec: ArchSpec, source: BatchSource, settings: TrainSettings, device: torch.device
+) -> Detection | Segmentation:
+    """Make the task of the network ``spec`` and of batches of ``make_dense_source``."""
+    if spec.task == "detection":
+        from nas.training.tasks.detection import Detection
+
+        return Detection(spec, cast("DetectionSource", source), settings, device)
+    from nas.training.tasks.segmentation import Segmentation
+
+    return Segmentation(cast("SegmentationSource", source), settings, device)

@@ -18,14 +18,13 @@ from nas.training.streaming.draws import restored_global_states, seed_global_sta
 from nas.training.streaming.loader import BatchRequest, LoadingError, sendable
 from nas.training.tasks.box_transforms import BoxTransform
 from nas.training.tasks.dense_source import DenseBatch, DenseSource
-from nas.training.tasks.detection_loss import NO_BOX, BoxTargets
+from nas.training.tasks.detection_loss import IGNORED, NO_BOX, BoxTargets
 
 
 class DetectionSource(DenseSource[DetectionData, BoxTransform]):
     """Batches of the images of ``data`` with their boxes.
 
-    For a network of ``resolution_px``. Targets are ``BoxTargets``. Boxes that are ignored (COCO's crowds, VOC's
-    difficult ones) are not trained on. ``transform``: None for that of the settings.
+    For a network of ``resolution_px``. Targets are ``BoxTargets``. ``transform``: None for that of the settings.
     """
 
     def _transform_of(self, data: DetectionData, settings: TrainSettings, resolution_px: int) -> BoxTransform:
@@ -81,9 +80,8 @@ def box_transform(data: DetectionData, settings: TrainSettings, resolution_px: i
 
 
 def _objects(split: DetectionSplit, row: int) -> tuple[Any, Any]:
-    """Boxes (n, 4) in px and labels, int64 (n,), of what is not ignored."""
-    is_object = ~split.is_ignored(row)
-    return split.boxes(row)[is_object], split.labels(row)[is_object].astype(np.int64)
+    """Boxes (n, 4) in px and labels, int64 (n,), some of them ``IGNORED``."""
+    return split.boxes(row), np.where(split.is_ignored(row), IGNORED, split.labels(row)).astype(np.int64)
 
 
 def _batch(images: list[tuple[Tensor, Tensor, Tensor]]) -> DenseBatch:

@@ -48,10 +48,6 @@ class MaskTransform(SquareTransform):
             square = v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter)(square)
         return square, classes
 
-    def whole(self, image: ImagePixels) -> Tensor:
-        """Return the whole of an image (H, W, 3), uint8 (3, side, side)."""
-        return self._square(image, None, self.whole_area(image.shape[1], image.shape[0]))[0]
-
     def _moved(self, whole: Area) -> Area:
         """Draw the part of the ``whole`` that is shown."""
         if self.crop_scale is None:
@@ -73,14 +69,12 @@ class MaskTransform(SquareTransform):
             down * whole.height,
         )
 
-    def _square(self, image: ImagePixels, mask: ImagePixels | None, area: Area) -> tuple[Tensor, Tensor]:
+    def _square(self, image: ImagePixels, mask: ImagePixels, area: Area) -> tuple[Tensor, Tensor]:
         """Show ``area`` of image and mask in the square.
 
         What lies beyond the image is ``fill`` and void.
         """
         square = self.show(image, area)
-        if mask is None:
-            return square, torch.empty(0, dtype=torch.uint8)
         (left, top, right, bottom), (x, y, x_end, y_end) = (
             part.tolist() for part in self.placement(area, image.shape[1], image.shape[0])
         )

@@ -104,6 +104,7 @@ class Segmentation:
             standard_error=scores.error,
             class_scores=scores.classes,
             class_errors=scores.class_errors,
+            deviations=scores.deviations,
         )
 
     @torch.inference_mode()

@@ -44,7 +44,7 @@ class MaskBatches(Dataset[DenseBatch | LoadingError]):
         try:
             if not request.is_train:
                 return DenseBatch(
-                    _stacked([self._transform.whole(self._data.val.image(row)) for row in request.rows]), ()
+                    _stacked([self._transform.show_whole(self._data.val.image(row)) for row in request.rows]), ()
                 )
             with restored_global_states():
                 found = [self._augmented(row, request.epoch) for row in request.rows]

@@ -39,6 +39,10 @@ class SquareTransform:
         """Return the area that shows a whole image; with ``pads`` a square around it."""
         return self.shown_area(Area(0, 0, width, height))
 
+    def show_whole(self, image: ImagePixels) -> Tensor:
+        """Show the whole of an image (H, W, 3), uint8 (3, side, side)."""
+        return self.show(image, self.whole_area(image.shape[1], image.shape[0]))
+
     def shown_area(self, area: Area) -> Area:
         """Return ``area``, or with ``pads`` the square around it, which is shown."""
         if not self.pads:

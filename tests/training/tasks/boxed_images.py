@@ -44,9 +44,6 @@ class BoxedSplit:
     def __len__(self) -> int:
         return self.count
 
-    def name(self, row: int) -> str:
-        return f"{row}.png"
-
     def size(self, row: int) -> tuple[int, int]:
         return self.pixels
 
@@ -63,7 +60,7 @@ class BoxedSplit:
         return self.truth[row][2]
 
 
-@dataclass
+@dataclass(eq=False)
 class BoxedData:
     """Stands for a ``DetectionData``."""
 

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import BoundingBoxes, Image
 
 from nas.training.tasks.box_transforms import BoxTransform, RandomBoxCrop
+from nas.training.tasks.detection_loss import IGNORED
 
 DRAW = np.random.default_rng(0)
 IMAGE = np.kron(DRAW.integers(0, 255, (12, 16, 3)), np.ones((10, 10, 1))).astype(np.uint8)  # 160 x 120 px, smooth
@@ -160,3 +161,36 @@ def test_boxes_of_the_square_return_to_the_image_where_they_were(pads: bool) -> 
     boxes = np.array([[0.0, 0, 160, 87], [10, 20, 60, 70]])
     _, shares = transform.whole(IMAGE[:87], boxes)
     np.testing.assert_allclose(transform.at_own_size(shares.double().numpy(), 160, 87), boxes, atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"crop_scale": 0.25}, {"crop_scale": 0.25, "zoom_out": 0.7}, {"shift": 0.2}])
+@pytest.mark.parametrize("pads", [False, True])
+def test_what_is_shown_of_an_ignored_box_stays_ignored(changes: dict[str, float], pads: bool) -> None:
+    """The box is painted, and looked for among the pixels of the square; objects are drawn as without it."""
+    transform = BoxTransform(side_px=80, pads=pads, fill=(0, 0, 0), **({"crop_scale": None} | changes))
+    image, crowd = np.zeros((120, 160, 3), dtype=np.uint8), [90, 40, 150, 110]
+    image[crowd[1] : crowd[3], crowd[0] : crowd[2]] = 255
+    objects = np.array([[10.0, 20, 60, 70], [3, 3, 20, 20]])
+    hidden = parts = 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        square, boxes, labels = transform.train(
+            image, np.array([objects[0], crowd, objects[1]]), np.array([2, IGNORED, 1])
+        )
+        torch.manual_seed(seed)
+        alone, expected, of_objects = transform.train(image, objects, np.array([2, 1]))
+        assert torch.equal(square, alone)
+        assert torch.equal(boxes[labels >= 0], expected)
+        assert torch.equal(labels[labels >= 0], of_objects)
+        across, down = ((square.amax(0) > 127).any(axis).nonzero()[:, 0] for axis in (0, 1))
+        found = boxes[labels == IGNORED] * 80
+        if min(len(across), len(down)) <= 1:  # px, a side that a box need not have
+            hidden += 1
+            assert (found[:, 2:] - found[:, :2] < 2).any(1).all()
+            continue
+        painted = torch.tensor([[across[0], down[0], across[-1] + 1, down[-1] + 1]])
+        assert found.shape == painted.shape
+        assert (found - painted).abs().max() <= 1.01
+        parts += int((painted == 0).any() or (painted == 80).any())
+    assert parts > 3 or "shift" in changes
+    assert hidden > 0 or "crop_scale" not in changes

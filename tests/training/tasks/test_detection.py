@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from nas.model.build import build
 from nas.model.dense.detection import default_boxes
 from nas.training.distributed import ProcessGroup
 from nas.training.recipe import RecipeSettings
+from nas.training.tasks import detection
+from nas.training.tasks.constant_boxes import constant_boxes
 from nas.training.tasks.detection import Detection
-from nas.training.tasks.detection_loss import NO_BOX, match_boxes
+from nas.training.tasks.detection_loss import IGNORED, NO_BOX, BoxTargets, match_boxes
 from nas.training.tasks.detection_source import DetectionSource
 from nas.training.trainer import TrainingHooks, train_network
 from tests.training.tasks.boxed_images import boxed_data
@@ -63,6 +66,13 @@ def test_batches_are_functions_of_seed_and_epoch_and_leave_global_states_alone()
     assert not torch.equal(whole[0].images, next(source_of(data, seed=4).train_batches(2)).images)
 
 
+def test_files_are_scored_whose_data_have_a_single_train_image() -> None:
+    data = boxed_data()
+    data.train.count = 1
+    source = source_of(data)
+    assert sum(len(batch.images) for batch in source.val_batches()) == source.val_images
+
+
 def test_loader_processes_give_the_same_batches() -> None:
     data, settings = boxed_data(), RecipeSettings(batch_size=4, crop_scale=0.25, loader_workers=1)
     alone, other = (
@@ -76,12 +86,24 @@ def test_loader_processes_give_the_same_batches() -> None:
         other._loader.close()
 
 
-def test_ignored_boxes_are_not_trained_on() -> None:
-    counts = []
-    for ignored in (False, True):
-        (batch,) = source_of(boxed_data(ignored=ignored)).val_batches()
-        counts.append((batch.labels.targets.labels != NO_BOX).sum(1))
-    assert torch.equal(counts[0] - 1, counts[1])
+def test_batches_say_which_boxes_are_ignored() -> None:
+    (labelled,), (some_ignored,) = (source_of(boxed_data(ignored=one)).val_batches() for one in (False, True))
+    expected = labelled.labels.targets.labels.clone()
+    expected[:, 0] = IGNORED
+    assert torch.equal(some_ignored.labels.targets.labels, expected)
+    assert torch.equal(some_ignored.labels.targets.boxes, labelled.labels.targets.boxes)
+
+
+def test_a_training_with_ignored_boxes_has_the_loss_of_its_objects() -> None:
+    data, spec = boxed_data(ignored=True), small_detector()
+    source = source_of(data)
+    task = Detection(spec, source, SETTINGS, CPU)
+    (batch,) = source.val_batches()
+    boxes, labels = batch.labels.targets
+    nothing = [torch.zeros_like(one) for one in Oracle(spec, batch.labels.targets).maps]
+    as_background = labels.masked_fill(labels == IGNORED, NO_BOX)
+    losses = [float(task.loss(nothing, BoxTargets(boxes, some))) for some in (labels, as_background)]
+    assert losses[0] == pytest.approx(losses[1])  # with equal logits all negatives have the same loss
 
 
 class Oracle(nn.Module):
@@ -128,6 +150,18 @@ def test_true_boxes_as_outputs_score_one_at_the_images_own_size(fit: str) -> Non
     nothing = [torch.zeros_like(one) for one in Oracle(spec, batch.labels.targets).maps]
     assert task.score(lambda images: nothing, source.val_batches()).accuracy < 0.05
     assert 0 <= task.constant_score() < 0.3
+
+
+def test_constant_boxes_are_scored_once_per_images_and_default_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, spec, calls = boxed_data(), small_detector(), []
+    monkeypatch.setattr(detection, "constant_boxes", lambda *given: calls.append(1) or constant_boxes(*given))
+    smaller = replace(spec, head=replace(spec.head, min_scale=0.1))
+    first, again, other = (
+        Detection(arch, source_of(data), SETTINGS, CPU).constant_score() for arch in (spec, spec, smaller)
+    )
+    assert first == again != other and len(calls) == 2
+    Detection(spec, source_of(boxed_data()), SETTINGS, CPU).constant_score()
+    assert len(calls) == 3
 
 
 def test_processes_find_together_what_one_finds_alone() -> None:
@@ -178,4 +212,4 @@ def test_a_training_interrupted_in_an_epoch_ends_with_the_same_weights(tmp_path:
     for name, value in expected.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert [epoch.accuracy for epoch in result.epochs] == [epoch.accuracy for epoch in whole.epochs]
-    assert {"map50", "map75", "recall"} <= set(result.metrics)
+    assert {"map50", "map75", "recall"} <= set(result.epochs[-1].metrics)

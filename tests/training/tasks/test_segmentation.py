@@ -183,7 +183,7 @@ def test_a_small_network_learns_and_scores_above_a_constant(images: Segmentation
     result = train_from(net(), source, settings, seed=0, task=task)
     assert result.accuracy > 0.7 > 0.45 > task.constant_score()
     assert result.accuracy > result.epochs[0].accuracy
-    assert result.epochs[-1].class_scores and result.standard_error is not None
+    assert result.epochs[-1].class_scores and result.epochs[-1].standard_error is not None
 
 
 def test_a_training_resumes_within_an_epoch_bit_for_bit(images: SegmentationData, tmp_path: Path) -> None:
