@@ -39,6 +39,7 @@ def _help() -> str:
         ("study.first=NAME", "an earlier study whose best networks are trained first"),
         ("study.evaluated=FILE.csv 'study.learn_from=[NAME]'", "evaluations that sampler=guided learns from"),
         ("objective.task=segmentation", "or detection: candidates get a head for it, and data= and proxy= fit"),
+        ("head.c3_scale head.filters head.halve", "settings of that head"),
         ("'study.baselines=[timm/NAME]'", "pretrained networks, fine-tuned as long as the proxies, to compare with"),
         *multirun.STORAGE_HELP,
         *multirun.LIMITS_HELP,

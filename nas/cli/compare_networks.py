@@ -11,9 +11,9 @@ from nas.arch.files import load_spec_file
 from nas.arch.spec import ArchSpec
 from nas.cli.compare_output import Comparison
 from nas.cli.resolve.networks import is_spec_file, resolve_arch
-from nas.cli.resolve.predictors import latency_remark, network_totals
+from nas.cli.resolve.predictors import latency_remark, network_totals, scope_remark
 from nas.core.formatting import decimal, interval, percent
-from nas.estimators.task_scores import TASK_SCORES
+from nas.estimators.task_scores import TASK_SCORES, with_score_name
 
 if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor
@@ -87,7 +87,7 @@ def compare_networks(networks: Sequence[Network], predictor: LatencyPredictor) -
 def _cells(record: Mapping[str, Any], *, known: bool) -> tuple[str, ...]:
     return (
         record["name"],
-        _score_text(record),
+        "" if record["accuracy"] is None else with_score_name(percent(record["accuracy"]), record["score"]),
         decimal(record["latency_ms"]),
         decimal(record["latency_ms_ratio"]),
         interval(record["latency_low_ms"], record["latency_high_ms"]) if known else "",
@@ -113,14 +113,6 @@ def _labels(networks: Sequence[Network]) -> list[str]:
     return [network.given if count[label] > 1 else label for network, label in zip(networks, labels, strict=True)]
 
 
-def _score_text(record: Mapping[str, Any]) -> str:
-    """The score in percent, with its name where it is no accuracy."""
-    if record["accuracy"] is None:
-        return ""
-    names = {score.metric: score.name for score in TASK_SCORES.values() if score.task != "classification"}
-    return " ".join(filter(None, (percent(record["accuracy"]), names.get(record["score"]))))
-
-
 def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
     """The proxy, data set and study that a reported accuracy comes from.
 
@@ -134,10 +126,8 @@ def _accuracy_of(provenance: Mapping[str, Any]) -> str | None:
 def _remarks(
     networks: Sequence[Network], records: Sequence[Mapping[str, Any]], predictor: LatencyPredictor
 ) -> list[str]:
-    from nas.latency.predictors.base import scope_remark
-
     remarks = [latency_remark(predictor), "×: relative to the first"]
-    remarks += dict.fromkeys(filter(None, (scope_remark(network.arch) for network in networks)))
+    remarks += dict.fromkeys(filter(None, (scope_remark(network.arch.task) for network in networks)))
     sources = sorted({record["accuracy_of"] for record in records if record["accuracy_of"]})
     if sources:
         remarks.append(f"accuracy: {'; '.join(sources)}")

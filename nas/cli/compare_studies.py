@@ -13,7 +13,7 @@ from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hy
 from nas.cli.compare_output import Comparison
 from nas.cli.resolve.studies import FoundStudy
 from nas.core.formatting import MISSING, decimal, percent, shown_path
-from nas.estimators.task_scores import TASK_SCORES, TaskScore
+from nas.estimators.task_scores import TASK_SCORES, TaskScore, with_score_name
 from nas.latency.store import read_device, read_speed
 from nas.methods import kind_of
 from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE
@@ -143,19 +143,12 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
         record["name"],
         f"{record['trained']:,}",
         *(f"{record[name]:,}" if record[name] else "" for name in outcomes),
-        _score_text(record),
+        with_score_name(percent(record["best_accuracy"], record["best_standard_error"]), record["score"]),
         decimal(record["best_latency_ms"]),
         percent(record["hypervolume"]),
         decimal(record["clock_s"] / 60, 1),
         decimal(record["cpu_s"] / 60, 1),
     )
-
-
-def _score_text(record: Mapping[str, Any]) -> str:
-    """The best score, with its name where it is no accuracy."""
-    text = percent(record["best_accuracy"], record["best_standard_error"])
-    name = next(score.name for score in TASK_SCORES.values() if score.metric == record["score"])
-    return text if record["score"] == "accuracy" else f"{text} {name}"
 
 
 def _winners_line(record: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from nas.methods.search.config import SearchPlan
 
 _KEYS: Final = (
-    "data", "proxy", "estimator", "latency", "objective", "constraint", "sampler", "pruner", "engine", "study", "space",
-    "runs_dir", "json",
+    "data", "proxy", "estimator", "latency", "objective", "head", "constraint", "sampler", "pruner", "engine", "study",
+    "space", "runs_dir", "json",
 )  # fmt: skip
 
 

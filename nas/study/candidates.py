@@ -6,12 +6,12 @@ import contextlib
 import gc
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Final, Protocol
 
 from nas.arch.complexity import Complexity, complexity
-from nas.arch.heads import dense_network
+from nas.arch.heads import HeadSettings
 from nas.arch.scaling.transform import Scaling
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
@@ -78,7 +78,7 @@ class Pricer:
     """Turns genotypes into priced candidates for one data set and one device.
 
     ``latency_scale``: factor by which measured networks correct the predictions of the calibration. ``task``: whose
-    head the networks of the space get; classifiers keep their own.
+    head the networks of the space get, with the settings ``head``; classifiers keep their own.
     """
 
     space: Space
@@ -88,14 +88,15 @@ class Pricer:
     in_channels: int
     latency_scale: float = 1.0
     task: str = "classification"
+    head: HeadSettings = field(default_factory=HeadSettings)
 
     def decode(self, genotype: Genotype) -> ArchSpec:
         """The network of ``genotype`` for this data, with the head of the task."""
         arch = self.decode_trunk(genotype)
-        return arch if arch.task == self.task else dense_network(arch, self.task, self.classes)
+        return arch if arch.task == self.task else self.head.network(arch, self.task, self.classes)
 
     def decode_trunk(self, genotype: Genotype) -> ArchSpec:
-        """The classifier of the space whose stages ``decode`` returns."""
+        """The classifier of the space that ``decode`` gives the head to."""
         return self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
 
     def price(self, genotype: Genotype) -> Candidate:

@@ -20,8 +20,7 @@ from nas.core.progress import ProgressCallback
 from nas.data.dense import (
     DenseDataSettings,
     DenseDescription,
-    load_detection_data,
-    load_segmentation_data,
+    load_dense_data,
     write_dense_description,
 )
 from nas.data.description import DatasetDescription, write_description
@@ -63,6 +62,7 @@ from nas.study.storage.ownership import AcquireStudy
 from nas.study.storage.retry_policy import RetryPolicy, console_retry_policy
 from nas.study.trial_attributes import MeasuredLatency
 from nas.study.trial_loop import AskTell
+from nas.training.tasks import check_train_images
 
 Pause = Callable[[], AbstractContextManager[object]]
 TrialTimer = Callable[[FrozenTrial, ArchSpec], MeasuredLatency]
@@ -256,8 +256,9 @@ def _load_data(plan: StudyPlan, progress: ProgressCallback) -> TaskData:
     settings = plan.data
     if not isinstance(settings, DenseDataSettings):
         return load_images(replace(settings, resolution_px=plan.image_side_px), on_progress=progress)
-    load = load_detection_data if settings.task == "detection" else load_segmentation_data
-    return load(settings, on_progress=progress)
+    loaded = load_dense_data(settings, on_progress=progress)
+    check_train_images(len(loaded.train))
+    return loaded
 
 
 def _print_images(plan: StudyPlan, data: TaskData, console: Console) -> None:
@@ -273,6 +274,23 @@ def _print_images(plan: StudyPlan, data: TaskData, console: Console) -> None:
             f"warning: {plan.name} was started with {before.train:,} train and {before.val:,} validation images, now "
             f"there are {now.train:,} and {now.val:,}: accuracies before and after do not compare",
         )
+    elif _have_changed(plan, data.description):
+        print_lines(
+            console,
+            f"warning: the images of {plan.name}, or their labels, have changed since it was last run: accuracies "
+            "before and after do not compare",
+        )
+
+
+def _have_changed(plan: StudyPlan, now: DatasetDescription | DenseDescription) -> bool:
+    """Whether images with boxes or masks are others than the study's folder says."""
+    try:
+        before = stored_description(plan)
+    except NasError:  # it is damaged, and written anew
+        return False
+    if not isinstance(now, DenseDescription) or not isinstance(before, DenseDescription):
+        return False
+    return before.digest not in ("", now.digest)
 
 
 def _check_same_classes(plan: StudyPlan, data: TaskData) -> None:

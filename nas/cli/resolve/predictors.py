@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nas.arch.complexity import complexity
+from nas.arch.heads import latency_scope
 from nas.arch.spec import ArchSpec
 from nas.cli import app
 from nas.core.dataclass_io import from_mapping
@@ -57,11 +58,17 @@ def latency_remark(predictor: LatencyPredictor) -> str:
     return f"latency{known} on {predictor.device}{forms_remark(predictor)}; {error_text(predictor)}"
 
 
+def scope_remark(task: str) -> str:
+    """Say what the latency of a network for ``task`` is of; empty for classifiers."""
+    scope = latency_scope(task)
+    return f"latency is of {scope}" if scope else ""
+
+
 def latency_remarks(arch: ArchSpec, predictor: LatencyPredictor) -> tuple[str, ...]:
     """Say what a latency leaves out, and what of it is a guess; () if nothing."""
-    from nas.latency.predictors.base import scope_remark, unmeasured_remark
+    from nas.latency.predictors.base import unmeasured_remark
 
-    return tuple(filter(None, (scope_remark(arch), unmeasured_remark(predictor, arch))))
+    return tuple(filter(None, (scope_remark(arch.task), unmeasured_remark(predictor, arch))))
 
 
 def short_count(value: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from nas.arch.heads.settings import HeadSettings
 from nas.core.errors import NasError
 from nas.data.dense.settings import DENSE_TASKS, DenseDataSettings
 from nas.data.sources import DataSettings
@@ -40,6 +42,7 @@ class SearchPlan(StudyPlan):
         "estimator": ("estimator", EstimatorSettings),
         "latency": ("latency", LatencySettings),
         "objective": ("objective", ObjectiveSettings),
+        "head": ("head", HeadSettings),
         "constraint": ("constraints", Constraints),
         "sampler": ("sampler", SamplerSettings),
         "pruner": ("pruner", PrunerSettings),
@@ -61,6 +64,7 @@ class SearchPlan(StudyPlan):
     runs_dir: Path
     command: str = ""
     estimator: EstimatorSettings = field(default_factory=EstimatorSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
     baselines: tuple[BaselineChoice, ...] = ()
 
     def __post_init__(self) -> None:
@@ -90,9 +94,9 @@ class SearchPlan(StudyPlan):
         """Build the plan from a configuration's groups.
 
         ``config`` is as the command composes it, or as ``settings`` returns it; settings that an earlier version kept
-        lack ``estimator``, for it trained every candidate. Raises: NasError.
+        lack ``head``, and ``estimator``, for it trained every candidate. Raises: NasError.
         """
-        groups = cls.read_groups({"estimator": {}, **config})
+        groups = cls.read_groups({"estimator": {}, "head": {}, **config})
         return cls(
             space=space,
             space_config=space_config,
@@ -113,7 +117,7 @@ class SearchPlan(StudyPlan):
         return {**cls.GROUPS, "data": ("data", DenseDataSettings)} if is_dense else cls.GROUPS
 
     def _check_task(self) -> None:
-        """Check that images, estimator and baselines fit the task. Raises: NasError."""
+        """Check that images, head, estimator and baselines fit the task. Raises: NasError."""
         task, data = self.objective.task, self.data
         of_data = data.name if isinstance(data, DenseDataSettings) else _CLASSIFICATION
         if of_data != task:
@@ -122,8 +126,14 @@ class SearchPlan(StudyPlan):
                 f"data.name {data.name!r}: is for {of_data}, objective.task is {task}; take {fitting}, or "
                 f"objective.task={of_data}."
             )
+        self.head.check_task(task)
         if not isinstance(data, DenseDataSettings):
             return
+        if self.head.given and self.estimator.name == "supernet":
+            raise NasError(
+                f"head.{next(iter(self.head.given))}: supernets have the head as published; leave it out, or choose "
+                "another estimator."
+            )
         if data.resolution_px is not None:
             raise NasError(
                 f"data.resolution_px {data.resolution_px}: has no effect on a search; proxies are trained at "
@@ -145,6 +155,8 @@ class SearchPlan(StudyPlan):
                 f"study.baselines: pretrained networks are fine-tuned as classifiers; leave them out with "
                 f"objective.task={task}, and train them with nas.train task={task}."
             )
+        sampled = self.space.decode(self.space.sample(random.Random(0)), classes=2, in_channels=3)
+        self.head.network(sampled, task, classes=2)  # whether it has the maps that the head reads
 
     def check_files(self) -> None:
         """Read the file of evaluated networks, to refuse what is wrong with it early.
@@ -204,6 +216,7 @@ class SearchPlan(StudyPlan):
             "space": self.space_config,
             "objective": self.objective.identity(),
             "estimator": self.estimator.identity(),
+            "head": self.head.given,  # empty in older versions
             "latency": {**shared["latency"], "refine": self.latency.refine},
         }
         return dotted_names(shared | own)

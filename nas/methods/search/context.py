@@ -40,6 +40,7 @@ def search_pricer(plan: SearchPlan, predictor: LatencyPredictor, images: ImageSu
         classes=images.classes,
         in_channels=images.channels,
         task=plan.task,
+        head=plan.head,
     )
 
 

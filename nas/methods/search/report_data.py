@@ -13,6 +13,7 @@ from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.proxy_validation import longer_trainings, validation_command
 from nas.arch import zoo
 from nas.arch.files import load_spec_file
+from nas.arch.heads import latency_scope
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError
 from nas.core.files import write_text_atomically
@@ -32,7 +33,7 @@ from nas.reporting.baseline_verdict import baseline_verdicts
 from nas.reporting.columns import plain_record
 from nas.reporting.search_columns import LabelledRecord, select_winner_columns, winner_label
 from nas.reporting.search_decision import winner_groups
-from nas.reporting.search_report import SearchReport, Winner, latency_scope, render_search_report, search_plot
+from nas.reporting.search_report import SearchReport, Winner, render_search_report, search_plot
 from nas.reporting.study_report import write_report
 from nas.study.candidates import space_size_text
 from nas.study.context import Facts
@@ -149,6 +150,7 @@ def _facts(context: SearchContext, study: optuna.Study, winners: Sequence[Winner
         context.image_size_fact,
         context.class_fact,
         ("task", "" if plan.objective.task == "classification" else plan.objective.task),
+        ("head", ", ".join(f"{name} {value}" for name, value in plan.head.given.items())),
         ("objective", _objective(plan.objective)),
         ("limits", str(plan.constraints)),
         ("latency is of", latency_scope(plan.task)),

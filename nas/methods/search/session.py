@@ -12,6 +12,7 @@ from optuna.trial import Trial
 from rich.console import Console
 
 from nas.arch import zoo
+from nas.arch.heads import latency_scope
 from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.errors import NasError
@@ -45,7 +46,6 @@ from nas.methods.search.trials.prior_evaluations import (
     stored_counts,
 )
 from nas.methods.search.trials.warm_start import earlier_networks
-from nas.reporting.search_report import latency_scope
 from nas.study.candidates import Pricer, Survey, survey
 from nas.study.candidates import space_size_text as points
 from nas.study.measurement import PredictorRefinement, make_measurer, measure_rows
@@ -62,6 +62,7 @@ from nas.study.trial_attributes import (
     trial_records,
 )
 from nas.study.trial_record import TrialRecord
+from nas.training.tasks import small_object_note
 
 _PROXIES_CHECKED: Final = 100
 _NOTES_SHOWN: Final = 3
@@ -252,7 +253,8 @@ def survey_space(session: SearchSession, console: Console) -> Survey:
         print_lines(console, f"latency, MACs and parameters are of {scope}")
     proxies = [session.evaluator.proxy(candidate.arch) for candidate in result.feasible[:_PROXIES_CHECKED]]
     print_lines(console, f"{proxies[0].realised_note} (first candidate)")
-    print_lines(console, *(f"note: {note}" for note in _proxy_notes(proxies)))
+    small = small_object_note(session.evaluator.data, result.feasible[0].arch.head)
+    print_lines(console, *(f"note: {note}" for note in [*_proxy_notes(proxies), *filter(None, [small])]))
     return result
 
 

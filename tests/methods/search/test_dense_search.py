@@ -6,9 +6,11 @@ import csv
 import html
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import pytest
 
 from nas import report
@@ -41,6 +43,10 @@ def in_a_folder_with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def trials() -> list[dict[str, str]]:
     with (FOLDER / "trials.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def genotype_of(row: Mapping[str, str], parameters: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    return {name: next(value for value in values if str(value) == row[name]) for name, values in parameters.items()}
 
 
 def invent_trainings(monkeypatch: pytest.MonkeyPatch, interrupted: int | None = None) -> None:
@@ -78,6 +84,7 @@ def test_a_task_selects_its_images_and_proxy_unless_others_are_given() -> None:
 def test_a_search_of_classifiers_has_the_identity_of_older_versions() -> None:
     identity = make_plan(["space=mobilenet_v1"]).identity("cpu")
     assert "objective.task" not in identity and identity["data.name"] == "mnist_5k"
+    assert not [name for name in identity if name.startswith("head")]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +92,8 @@ def test_a_search_of_classifiers_has_the_identity_of_older_versions() -> None:
     [
         (["estimator.zero_cost=[snip]"], "estimator.zero_cost snip: needs one class per image"),
         (["study.baselines=[mobilenetv3_small_100]"], "study.baselines: pretrained networks are fine-tuned as"),
+        (["head.c3_scale=0.1"], "head.c3_scale 0.1: does not apply to segmentation"),
+        (["head.filters=64", "estimator=supernet"], "head.filters: supernets have the head as published"),
         (["data=digits"], "data.name 'digits': is for classification, objective.task is segmentation"),
         (["objective.task=detection", "data=segmentation"], "data.name 'segmentation': is for segmentation"),
         (["objective.task=pose"], "objective.task 'pose'"),
@@ -115,11 +124,7 @@ def test_candidates_are_counted_and_stored_with_their_head(monkeypatch: pytest.M
     assert len(rows) == 3 and len({row["arch_id"] for row in rows}) == 3
     space = make_plan(words).space
     for row in rows:
-        genotype = {
-            name: next(value for value in values if str(value) == row[name])
-            for name, values in space.parameters.items()
-        }
-        arch = segmenter(space.decode(genotype, classes=2, in_channels=3), 2)
+        arch = segmenter(space.decode(genotype_of(row, space.parameters), classes=2, in_channels=3), 2)
         assert row["arch_id"] == arch.arch_id
         assert float(row["macs_m"]) == pytest.approx(complexity(arch).macs / 1e6, abs=1e-5)
         assert row["standard_error"] == "0.0123" and row["majority_accuracy"] == "0.25"
@@ -127,9 +132,27 @@ def test_candidates_are_counted_and_stored_with_their_head(monkeypatch: pytest.M
     assert winner.arch.task == "segmentation" and winner.arch.classes == 2 and winner.arch.resolution_px == 64
     assert winner.provenance["score"] == "miou" and winner.provenance["class_names"] == ["dark", "bright"]
     page = (FOLDER / "report.html").read_text(encoding="utf-8")
-    assert "mIoU over latency" in page and "which come on top" in page
+    assert "mIoU over latency" in page and "which comes on top" in page
     (FOLDER / "report.html").unlink()
     assert report.command(["study=tiny"]) == 0 and (FOLDER / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_settings_of_the_head_are_those_of_all_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    invent_trainings(monkeypatch)
+    words = [*TINY, "study.n_trials=2", "head.filters=48", "head.halve=true", "estimator=proxy"]
+    plan = make_plan(words)
+    assert plan.identity("cpu")["head.filters"] == 48
+    command(words)
+    for row in trials():
+        trunk = plan.space.decode(genotype_of(row, plan.space.parameters), classes=2, in_channels=3)
+        assert row["arch_id"] == segmenter(trunk, 2, halve=True, filters=48).arch_id
+    with pytest.raises(NasError, match=r"head\.filters = 48, now it is null"):
+        command([*TINY, "study.n_trials=3", "estimator=proxy"])
+
+
+def test_a_head_that_no_candidate_can_have_is_refused_with_the_settings() -> None:
+    with pytest.raises(NasError, match=r"^head\.low_stride 32"):
+        make_plan([*TINY, "head.low_stride=32"])
 
 
 @pytest.mark.parametrize("estimator", ["zero_cost", "supernet"])
@@ -159,3 +182,27 @@ def test_a_search_by_scores_trains_segmenters_and_checks_its_estimate(
     assert found is not None and "estimator" in found[1].lower()
     proxy = load_spec_file(FOLDER / "winners" / "winner_1.proxy.yaml")
     assert proxy.arch.task == "segmentation" and len(proxy.provenance["logits_of_ramp"]) == 2
+
+
+def test_masks_that_changed_since_a_search_began_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*TINY, "estimator=proxy", "study.seed_published=false"]
+    invent_trainings(monkeypatch)
+    command([*words, "study.n_trials=1"])
+    command([*words, "study.n_trials=2"])
+    assert "have changed" not in capsys.readouterr().out
+    file = next(Path("masks").glob("*_train.npz"))
+    with np.load(file) as arrays:
+        content = dict(arrays)
+    content["masks"] = 1 - content["masks"].clip(max=1)
+    np.savez(file, **content)
+    command([*words, "study.n_trials=3"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: the images of tiny, or their labels, have changed since it was last run" in said
+
+
+def test_a_single_train_image_is_refused_before_the_first_trial() -> None:
+    with pytest.raises(NasError, match=r"data\.root: there is one train image to use"):
+        command([*TINY, "estimator=proxy", "data.subset=1", "study.n_trials=1"])
+    assert not (FOLDER / "trials.csv").exists()
