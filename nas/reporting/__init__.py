@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from nas.reporting.search_report import (
         SearchReport,
         Winner,
-        latency_scope,
         render_search_report,
         search_plot,
         winner_drawing,
@@ -70,8 +69,6 @@ else:
             "search_report": [
                 "SearchReport",
                 "Winner",
-                "latency_scope",
-                "latency_scope",
                 "render_search_report",
                 "search_plot",
                 "winner_drawing",
@@ -108,7 +105,6 @@ __all__ = [
     "png_renderer",
     "print_columns",
     "printable",
-    "latency_scope",
     "render_search_report",
     "search_plot",
     "select",

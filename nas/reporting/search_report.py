@@ -20,6 +20,7 @@ from nas.analysis.proxy_validation import LongerTraining
 from nas.analysis.significance import SIGNIFICANCE_LEVEL
 from nas.analysis.surrogate import ModelSummary
 from nas.arch.complexity import Complexity, complexity
+from nas.arch.heads import latency_scope
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.core.formatting import interval, ms_with_error, sentence_case
@@ -42,10 +43,6 @@ from nas.study.trial_record import BaselineRecord, TrialRecord, pareto_front
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_POST_PROCESSING: Final = {
-    "detection": "the decoding of boxes and the suppression of those that overlap",
-    "segmentation": "the enlargement of the logits to the image and the choice of the class",
-}
 _OWN_DATA: Final = ("data.root", "data.subset", "data.proxy_resolution_px", "data.max_memory_bytes")
 _WINNER_COLUMNS: Final = (
     "name", "published", "group", "accuracy_with_error", "estimate_with_error", "inherited_with_error",
@@ -312,12 +309,6 @@ def search_plot(data: SearchReport) -> str:
         latency="measured" if data.refined else "predicted",
         expected=data.model.front if data.model else (),
     )
-
-
-def latency_scope(task: str) -> str:
-    """What the latency of a network for ``task`` is of; empty for classifiers."""
-    after = _POST_PROCESSING.get(task, "")
-    return f"the whole network with its head, without {after}, which come on top" if after else ""
 
 
 def _without_interval(row: TrialRecord) -> TrialRecord:

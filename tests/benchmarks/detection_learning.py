@@ -1,6 +1,7 @@
 """What a small detector learns on real images within ten CPU-minutes, against a constant predictor.
 
-Run from the project's root: OMP_NUM_THREADS=1 python tests/benchmarks/detection_learning.py [--seeds 0 1 2]
+Run from the project's root:
+OMP_NUM_THREADS=1 python tests/benchmarks/detection_learning.py [--seeds 0 1] [--c3-scale 0.075]
 
 Data: ../shared/data/bccd, 205 train and 87 validation images of blood cells, 3 classes. Network: mobilenetv3_small_050
 with SSDLite's head at 256 px, random weights, trained by conf/recipe/detection.yaml with ``--epochs``. The constant
@@ -46,7 +47,7 @@ def recipe(**changes: Any) -> RecipeSettings:
 def train(seed: int, args: argparse.Namespace, data: Any) -> dict[str, Any]:
     """Train with ``seed`` and print a line per epoch; returns its figures."""
     settings = recipe(epochs=args.epochs)
-    spec = detector(zoo.get(ARCH), len(data.class_names), resolution_px=args.px)
+    spec = detector(zoo.get(ARCH), len(data.class_names), resolution_px=args.px, c3_scale=args.c3_scale)
     device = torch.device("cpu")
     torch.manual_seed(seed)
     model = build(spec)
@@ -74,6 +75,7 @@ def train(seed: int, args: argparse.Namespace, data: Any) -> dict[str, Any]:
         "map50_error": round(result.metrics["map50_error"], 4),
         "map": round(result.accuracy, 4),
         "classes": dict(zip(data.class_names, result.epochs[-1].class_scores, strict=True)),
+        "class_errors": dict(zip(data.class_names, result.epochs[-1].class_errors, strict=True)),
         "train_images_per_cpu_s": round(result.images_per_cpu_s, 1),
         "curve": curve[:: max(1, len(curve) // 8)],
     }
@@ -85,13 +87,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--px", type=int, default=256)
+    parser.add_argument("--c3-scale", type=float, help="of the default boxes of a further map, for small objects")
     args = parser.parse_args()
     if not BCCD.is_dir():
         sys.exit(f"{BCCD} is not there: this benchmark needs its images.")
     torch.set_num_threads(1)
     data = load_detection_data(DenseDataSettings(root=str(BCCD), repair=True))
     found = [train(seed, args, data) for seed in args.seeds]
-    print(json.dumps({"arch": ARCH, "px": args.px, "epochs": args.epochs, "seeds": found}))
+    print(json.dumps({"arch": ARCH, **vars(args), "seeds": found}))
 
 
 if __name__ == "__main__":
