@@ -193,8 +193,7 @@ class DatasetDescription:
 
 def write_description(description: DatasetDescription, folder: Path) -> None:
     """Write ``description`` into the folder of a study, whole or not at all."""
-    content = {"format": _FORMAT, **asdict(description)}
-    write_text_atomically(folder / DATASET_FILE, json.dumps(content, ensure_ascii=False) + "\n")
+    write_content(folder / DATASET_FILE, _FORMAT, asdict(description))
 
 
 def read_description(folder: Path) -> DatasetDescription | None:
@@ -207,6 +206,11 @@ def read_description(folder: Path) -> DatasetDescription | None:
     if content is None:
         return None
     return _description_of(content, path)
+
+
+def write_content(path: Path, form: str, content: dict[str, Any]) -> None:
+    """Write a stored description of format ``form``, which ``read_content`` reads."""
+    write_text_atomically(path, json.dumps({"format": form, **content}, ensure_ascii=False) + "\n")
 
 
 def read_content(path: Path, form: str, remedy: str) -> dict[str, Any] | None:

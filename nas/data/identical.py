@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+ImageT = TypeVar("ImageT")
 
 
 class EqualImages(NamedTuple):
@@ -52,9 +54,7 @@ def equal_files_by_size(train: Sequence[Path], val: Sequence[Path], most_bytes: 
 
 def equal_files(train: Sequence[Path], val: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Pair each file of ``val`` with one of ``train`` of the same bytes, if there is."""
-    by_content = {_file_digest(path): path for path in reversed(train)}
-    pairs = [(by_content.get(_file_digest(path)), path) for path in val]
-    return [(first, second) for first, second in pairs if first is not None]
+    return [(train[first], val[second]) for first, second in _equal_rows(train, val, _file_digest)]
 
 
 def equal_arrays(train: Sequence[NDArray[np.uint8]], val: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
@@ -62,8 +62,15 @@ def equal_arrays(train: Sequence[NDArray[np.uint8]], val: Sequence[NDArray[np.ui
 
     Rows of both; a pair for each image of ``val`` that is in ``train``.
     """
-    by_content = {_array_digest(image): row for row, image in reversed(list(enumerate(train)))}
-    pairs = [(by_content.get(_array_digest(image)), row) for row, image in enumerate(val)]
+    return _equal_rows(train, val, _array_digest)
+
+
+def _equal_rows(
+    train: Sequence[ImageT], val: Sequence[ImageT], digest: Callable[[ImageT], bytes]
+) -> list[tuple[int, int]]:
+    """Pair rows of equal digests: each one of ``val`` with the first of ``train``."""
+    by_content = {digest(one): row for row, one in reversed(list(enumerate(train)))}
+    pairs = [(by_content.get(digest(one)), row) for row, one in enumerate(val)]
     return [(first, second) for first, second in pairs if first is not None]
 
 

@@ -67,12 +67,7 @@ class DataSettings:
         check_number("data.val_fraction", self.val_fraction, low=0, high=1, open_low=True, open_high=True)
         check_number("data.resolution_px", self.resolution_px, low=4, high=MAX_RESOLUTION_PX, whole=True, optional=True)
         check_number("data.proxy_resolution_px", self.proxy_resolution_px, low=4, high=MAX_RESOLUTION_PX, whole=True)
-        share = isinstance(self.subset, float) and 0 < self.subset <= 1
-        number = isinstance(self.subset, int) and not isinstance(self.subset, bool) and self.subset >= 1
-        if not (self.subset is None or share or number):
-            raise NasError(
-                f"data.subset {quoted(self.subset)}: must be a share in (0, 1], a number of train images, or null."
-            )
+        check_subset(self.subset)
         check_number("data.seed", self.seed, low=0, high=MAX_SEED, whole=True)
         check_number("data.max_memory_bytes", self.max_memory_bytes, low=1, whole=True)
         self._check_pixel_rules()
@@ -116,6 +111,14 @@ class DataSettings:
         fields = asdict(self)
         del fields["allow_constant"]
         return {name: value for name, value in fields.items() if name not in _ADDED or value != _ADDED[name]}
+
+
+def check_subset(subset: object) -> None:
+    """Check a limit of the train images: a share, a number or None. Raises: NasError."""
+    share = isinstance(subset, float) and 0 < subset <= 1
+    number = isinstance(subset, int) and not isinstance(subset, bool) and subset >= 1
+    if not (subset is None or share or number):
+        raise NasError(f"data.subset {quoted(subset)}: must be a share in (0, 1], a number of train images, or null.")
 
 
 def check_data(settings: DataSettings) -> None:

@@ -284,13 +284,13 @@ def _print_images(plan: StudyPlan, data: TaskData, console: Console) -> None:
 
 def _have_changed(plan: StudyPlan, now: DatasetDescription | DenseDescription) -> bool:
     """Whether images with boxes or masks are others than the study's folder says."""
+    if not isinstance(now, DenseDescription):  # that of classifiers has no digest, and need not be read
+        return False
     try:
         before = stored_description(plan)
     except NasError:  # it is damaged, and written anew
         return False
-    if not isinstance(now, DenseDescription) or not isinstance(before, DenseDescription):
-        return False
-    return before.digest not in ("", now.digest)
+    return isinstance(before, DenseDescription) and before.digest not in ("", now.digest)
 
 
 def _check_same_classes(plan: StudyPlan, data: TaskData) -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from nas.core.dataclass_io import from_mapping
-from nas.core.files import write_text_atomically
 from nas.core.formatting import first_names, percent, plural
 from nas.core.validation import check_number
-from nas.data.description import damaged_description, read_content
+from nas.data.description import damaged_description, read_content, write_content
 
 DENSE_DATASET_FILE: Final = "dense_dataset.json"
 _FORMAT: Final = "nas.dense_dataset/1"
@@ -209,8 +208,7 @@ def with_digest(description: DenseDescription, identity: Sequence[Any]) -> Dense
 
 def write_dense_description(description: DenseDescription, folder: Path) -> None:
     """Write ``description`` into a folder of results, whole or not at all."""
-    content = {"format": _FORMAT, **asdict(description)}
-    write_text_atomically(folder / DENSE_DATASET_FILE, json.dumps(content, ensure_ascii=False) + "\n")
+    write_content(folder / DENSE_DATASET_FILE, _FORMAT, asdict(description))
 
 
 def read_dense_description(folder: Path) -> DenseDescription | None:

@@ -90,20 +90,7 @@ def read_sizes(
 
     None for those that ``on_fault(file, reason)`` is called for.
     """
-
-    def size(file: Path) -> Size | str:
-        try:
-            return upright_size(file)
-        except NasError as error:
-            return reason_of(error)
-
-    found: list[Size | None] = []
-    with silent_pillow():
-        for file, result in zip(files, each(size, files, on_progress), strict=True):
-            if isinstance(result, str):
-                on_fault(file, result)
-            found.append(None if isinstance(result, str) else result)
-    return found
+    return _without_faults(upright_size, files, on_fault, on_progress)
 
 
 def decode_files(
@@ -117,19 +104,36 @@ def decode_files(
     None for those that ``on_fault(file, reason)`` is called for.
     """
 
-    def decode(file: Path) -> Pixels | str:
-        try:
-            with open_image(file, rules) as opened:
-                return np.asarray(opened.decode(opened.size))
-        except NasError as error:
-            return reason_of(error)
+    def decode(file: Path) -> Pixels:
+        with open_image(file, rules) as opened:
+            return np.asarray(opened.decode(opened.size))
 
-    found: list[Pixels | None] = []
+    return _without_faults(decode, files, on_fault, on_progress)
+
+
+def _without_faults(
+    read: Callable[[Path], R],
+    files: Sequence[Path],
+    on_fault: Callable[[Path, str], None],
+    on_progress: ProgressCallback | None,
+) -> list[R | None]:
+    """What ``read`` returns of each file.
+
+    None for those for which it raises NasError; ``on_fault(file, reason)`` is called for them.
+    """
+
+    def attempt(file: Path) -> tuple[R | None, str]:
+        try:
+            return read(file), ""
+        except NasError as error:
+            return None, reason_of(error)
+
+    found = []
     with silent_pillow():
-        for file, result in zip(files, each(decode, files, on_progress), strict=True):
-            if isinstance(result, str):
-                on_fault(file, result)
-            found.append(None if isinstance(result, str) else result)
+        for file, (result, reason) in zip(files, each(attempt, files, on_progress), strict=True):
+            if result is None:
+                on_fault(file, reason)
+            found.append(result)
     return found
 
 
@@ -138,15 +142,7 @@ def check_ends(files: Sequence[Path], rules: DataSettings, on_fault: Callable[[P
 
     A file without a mark of its end is decoded. ``on_fault(file, reason)`` is called for those that are not whole.
     """
-    whole = []
-    for file in files:
-        faults: list[str] = []
-        if not _has_end(file):
-            decode_files([file], rules, lambda _, reason, faults=faults: faults.append(reason))  # type: ignore[misc]
-        for reason in faults:
-            on_fault(file, reason)
-        whole.append(not faults)
-    return whole
+    return [_has_end(file) or decode_files([file], rules, on_fault)[0] is not None for file in files]
 
 
 def pixel_statistics(images: Iterator[Pixels]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -11,7 +11,7 @@ from nas.arch.limits import MAX_RESOLUTION_PX
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import MAX_SEED, check_number
 from nas.data.pixel_rules import Colour, background_colour, checked_value_range
-from nas.data.sources import DataSettings, existing_folder
+from nas.data.sources import DataSettings, check_subset, existing_folder
 
 DenseTask = Literal["detection", "segmentation"]
 
@@ -78,12 +78,7 @@ class DenseDataSettings:
         if self.val is not None and self.train is None:
             raise NasError(f"data.val {quoted(self.val)}: needs data.train beside it.")
         check_number("data.val_fraction", self.val_fraction, low=0, high=1, open_low=True, open_high=True)
-        share = isinstance(self.subset, float) and 0 < self.subset <= 1
-        number = isinstance(self.subset, int) and not isinstance(self.subset, bool) and self.subset >= 1
-        if not (self.subset is None or share or number):
-            raise NasError(
-                f"data.subset {quoted(self.subset)}: must be a share in (0, 1], a number of train images, or null."
-            )
+        check_subset(self.subset)
         check_number("data.seed", self.seed, low=0, high=MAX_SEED, whole=True)
         check_number("data.void", self.void, low=0, high=VOID, whole=True, optional=True)
         check_number("data.first_pixel", self.first_pixel, low=0, high=1, whole=True, optional=True)
