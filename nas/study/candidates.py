@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Final, Protocol
 
+from nas.arch import zoo
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.heads import HeadSettings
 from nas.arch.scaling.transform import Scaling
@@ -92,12 +93,22 @@ class Pricer:
 
     def decode(self, genotype: Genotype) -> ArchSpec:
         """The network of ``genotype`` for this data, with the head of the task."""
-        arch = self.decode_trunk(genotype)
-        return arch if arch.task == self.task else self.head.network(arch, self.task, self.classes)
+        return self._with_head(self._decode_trunk(genotype))
 
-    def decode_trunk(self, genotype: Genotype) -> ArchSpec:
-        """The classifier of the space that ``decode`` gives the head to."""
+    def published_name(self, genotype: Genotype) -> str:
+        """Name of the published network that ``genotype`` is; empty for none.
+
+        It may have the head of the task in place of its own, unless that changes its stages.
+        """
+        trunk = self._decode_trunk(genotype)
+        return zoo.published_name(trunk) if self._with_head(trunk).stages == trunk.stages else ""
+
+    def _decode_trunk(self, genotype: Genotype) -> ArchSpec:
+        """The classifier of the space, before it gets the head."""
         return self.space.decode(genotype, classes=self.classes, in_channels=self.in_channels)
+
+    def _with_head(self, trunk: ArchSpec) -> ArchSpec:
+        return trunk if trunk.task == self.task else self.head.network(trunk, self.task, self.classes)
 
     def price(self, genotype: Genotype) -> Candidate:
         """Decode, count and predict; no module is built."""

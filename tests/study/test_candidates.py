@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from nas.arch import zoo
+from nas.arch.heads import HeadSettings
 from nas.core.errors import NasError
 from nas.latency.predictors.block_pieces import pieces
 from nas.latency.predictors.block_table import BlockTable
@@ -55,6 +56,24 @@ def test_a_published_network_has_one_price_by_name_and_by_genotype() -> None:
     space = mobilenet_v1()
     arch = zoo.get("mobilenetv1_050")
     assert pricer(space).price(space.encode(arch)).arch.stages == arch.stages
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "name"),
+    [
+        ("classification", {}, "mobilenetv1_050"),
+        ("detection", {"c3_scale": 0.1}, "mobilenetv1_050"),
+        ("segmentation", {"halve": False}, "mobilenetv1_050"),
+        ("segmentation", {"halve": True}, ""),
+        ("detection", {"halve": True}, ""),
+    ],
+)
+def test_a_network_is_published_with_any_head_that_leaves_its_stages(task: str, head: dict, name: str) -> None:
+    space = mobilenet_v1()
+    prices = replace(pricer(space), task=task, head=HeadSettings(**head))
+    genotype = space.encode(zoo.get("mobilenetv1_050"))
+    assert prices.published_name(genotype) == name
+    assert prices.published_name({**genotype, "resolution_px": 160}) == ""
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)

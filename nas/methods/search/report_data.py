@@ -11,7 +11,6 @@ import optuna
 
 from nas.analysis.history import busy_hours, front_progress, learning_curves
 from nas.analysis.proxy_validation import longer_trainings, validation_command
-from nas.arch import zoo
 from nas.arch.files import load_spec_file
 from nas.arch.heads import latency_scope
 from nas.core.dataclass_io import from_mapping
@@ -248,6 +247,6 @@ def _winner_of(label: str, row: TrialRecord, stem: str | None, folder: Path, con
         files=files,
         proxy=proxy.spec,
         sample_logits=tuple(provenance.get("logits_of_ramp", ())),
-        published=zoo.published_name(context.pricer.decode_trunk(row.genotype)),
+        published=context.pricer.published_name(row.genotype),
         epochs=None if row.accuracy is None else context.plan.proxy.epochs,
     )

@@ -11,7 +11,6 @@ from typing import Any, Final
 import torch
 
 from nas.analysis.latency_agreement import latency_pair
-from nas.arch import zoo
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_scaled_spec, dump_spec, parse_spec
 from nas.arch.spec import ArchSpec
@@ -179,12 +178,11 @@ def _provenance(row: TrialRecord, arch: ArchSpec, source: WinnerSource) -> dict[
     }
     pair = latency_pair(row)
     remarks = pair.remarks(context.pricer.constraints.latency_ms) if pair else []
-    trunk = context.pricer.decode_trunk(row.genotype)
     return {
         **source.provenance,
         "trial": row.number,
         "arch_id": row.arch_id,
-        **({"published": name} if (name := zoo.published_name(trunk)) else {}),
+        **({"published": name} if (name := context.pricer.published_name(row.genotype)) else {}),
         **_accuracy(row, source),
         **asdict(complexity(arch)),
         "latency": latency | ({"remarks": remarks} if remarks else {}),
