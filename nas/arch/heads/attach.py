@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.arch.blocks import BlockSpec
 from nas.arch.heads.feature_taps import stage_expansion
-from nas.arch.heads.parts import LRASPPHead, SSDLiteHead
+from nas.arch.heads.parts import LRASPPHead, SSDLiteHead, anchors_of
 from nas.arch.parts import HeadSpec
 from nas.arch.rounding import make_divisible
 from nas.arch.spec import ArchSpec, StageSpec
@@ -28,12 +28,15 @@ def detector(
 
     ``classes``: of objects, without the background. ``resolution_px``: input side; None keeps that of ``arch``.
     ``halve``: halves the channels between C4 and C5 (MobileNetV3, section 6.3). ``head_width``: multiplies the channels
-    of the extra blocks. ``head``: further fields of ``SSDLiteHead``.
+    of the extra blocks. ``head``: further fields of ``SSDLiteHead``; with ``aspect_ratios`` alone the first map has the
+    boxes of the others, as by default.
 
     Raises: SpecError for a network without the maps that the head reads, and for values out of range.
     """
     trunk = _halved(arch) if halve else arch
     fields = {"channels": _last_channels(trunk)} | head
+    if isinstance(head.get("aspect_ratios"), list | tuple):
+        fields.setdefault("lowest_anchors", anchors_of(head["aspect_ratios"]))
     if head_width != 1.0 and "extra_channels" not in head:
         fields["extra_channels"] = _scaled(SSDLiteHead().extra_channels, head_width)
     return _attached(arch, trunk, SSDLiteHead(**fields), classes, resolution_px)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -87,7 +88,7 @@ class SSDLiteHead:
     @property
     def anchors(self) -> int:
         """Default boxes at each position of all maps but the first."""
-        return 2 + 2 * len(self.aspect_ratios)
+        return anchors_of(self.aspect_ratios)
 
     @property
     def level_anchors(self) -> tuple[int, ...]:
@@ -129,6 +130,11 @@ class LRASPPHead:
     def pools_first(self) -> bool:
         """Whether a convolution acts on the pooled map: the gate alone does."""
         return False
+
+
+def anchors_of(aspect_ratios: Sequence[float]) -> int:
+    """Return the default boxes at each position: two, and two for each ratio."""
+    return 2 + 2 * len(aspect_ratios)
 
 
 DenseHead = SSDLiteHead | LRASPPHead

@@ -106,8 +106,6 @@ class HeadSettings:
             )
         if "width" in options:
             options["head_width"] = options.pop("width")
-        if "aspect_ratios" in options:  # the first map has the boxes of the others, as with the head's own ratios
-            options.setdefault("lowest_anchors", 2 + 2 * len(options["aspect_ratios"]))
         try:
             return dense_network(arch, task, classes, resolution_px=resolution_px, **options)
         except SpecError as error:  # of a field of the head, which the user knows by its setting

@@ -185,6 +185,7 @@ def test_proxies_scale_trunk_and_keep_the_head() -> None:
         (lambda: SSDLiteHead(aspect_ratios=(0.5,)), "aspect_ratios 0.5: must be above 1"),
         (lambda: SSDLiteHead(lowest_anchors=5), "lowest_anchors 5: must be 3, 4 or 6 with 2 ratios"),
         (lambda: SSDLiteHead(lowest_anchors=6, aspect_ratios=(2.0,)), "must be 3 or 4 with 1 ratio in aspect_ratios"),
+        (lambda: detector(LARGE, 3, aspect_ratios="2"), "aspect_ratios '2': must be a list of at most 4 numbers"),
         (lambda: SSDLiteHead(lowest_anchors=3, aspect_ratios=()), "lowest_anchors 3: must be 2 with 0 ratios"),
         (lambda: SSDLiteHead(min_scale=0.9, max_scale=0.2), "min_scale 0.9, max_scale 0.2"),
         (lambda: SSDLiteHead(output_stride=12), "unknown output_stride 12: choose from 8, 16, 32"),
