@@ -154,23 +154,9 @@ class _Selection:
         """Score a network of fixed ``batch`` size on the first ``count`` images."""
         if count not in self._splits:
             # In the order of the data, so that a group of the jackknife has neighbours.
-            val = _Rows(self._data.train, sorted(self._rows[:count]))
+            val = self._data.train.subset(sorted(self._rows[:count]))
             self._splits[count] = _ScoredSplit(replace(self._data, val=val), self._spec, self._steps)
         return self._splits[count].score(run, batch, None)
-
-
-class _Rows:
-    """Some images of a split, with the methods of a split that take a row."""
-
-    def __init__(self, split: Any, rows: Sequence[int]) -> None:
-        self._split, self._of_split = split, rows
-
-    def __len__(self) -> int:
-        return len(self._of_split)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._split, name)
-        return lambda row, *others: method(self._of_split[row], *others)
 
 
 def _loaded(

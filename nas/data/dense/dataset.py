@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,11 @@ class DenseSplit:
     def __len__(self) -> int:
         return len(self.names)
 
+    def subset(self, rows: Sequence[int]) -> Self:
+        """Return the split of the images of ``rows``, in that order."""
+        names = [self.names[row] for row in rows]
+        return replace(self, store=self.store.subset(rows), names=names, **self._labels_of(rows))
+
     def size(self, row: int) -> Size:
         """Width and height of an image in px, upright."""
         return self.store.size(row)
@@ -68,6 +73,10 @@ class DenseSplit:
             digest.update(part)
         digest.update(self.store.size_bytes())
         return digest.hexdigest()
+
+    def _labels_of(self, rows: Sequence[int]) -> dict[str, Any]:
+        """The fields of labels, of the images of ``rows`` only."""
+        raise NotImplementedError
 
 
 SplitT = TypeVar("SplitT", bound=DenseSplit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,16 @@ class DetectionSplit(DenseSplit):
         """Yield boxes, classes, and which are ignored."""
         for part in (self.offsets, self.all_boxes, self.all_labels, self.all_ignored):
             yield np.ascontiguousarray(part).tobytes()
+
+    def _labels_of(self, rows: Sequence[int]) -> dict[str, Any]:
+        parts = [np.arange(part.start, part.stop) for part in map(self._part, rows)]
+        boxes = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+        return {
+            "offsets": np.cumsum([0, *map(len, parts)], dtype=np.int64),
+            "all_boxes": self.all_boxes[boxes],
+            "all_labels": self.all_labels[boxes],
+            "all_ignored": self.all_ignored[boxes],
+        }
 
     def _part(self, row: int) -> slice:
         row = range(len(self))[row]

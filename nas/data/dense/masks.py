@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,12 @@ class MaskStore:
             self._indices(one, size) if isinstance(one, np.ndarray) else one
             for one, size in zip(sources, sizes, strict=True)
         ]
+
+    def subset(self, rows: Sequence[int]) -> MaskStore:
+        """Return the store of some of its masks, which are not copied."""
+        found = copy.copy(self)
+        found._masks, found._sizes = [self._masks[row] for row in rows], [self._sizes[row] for row in rows]
+        return found
 
     def mask(self, row: int) -> Mask:
         """Class indices of an image, uint8 (H, W).

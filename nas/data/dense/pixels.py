@@ -57,6 +57,12 @@ class ImageStore:
         """Files of the images; empty for those of an array."""
         return self._files
 
+    def subset(self, rows: Sequence[int]) -> ImageStore:
+        """Return the store of some of its images, which are not copied."""
+        decoded = None if self._decoded is None else [self._decoded[row] for row in rows]
+        files = PathTable(self._files[row] for row in rows) if len(self._files) else self._files
+        return ImageStore(files, [self.size(row) for row in rows], self._rules, decoded)
+
     def size(self, row: int) -> Size:
         """Width and height of an image in px."""
         width, height = self._sizes[row].tolist()

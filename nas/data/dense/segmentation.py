@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,13 @@ class SegmentationSplit(DenseSplit):
         """Yield the masks' hashes, and their numbers of pixels."""
         yield from self.digests
         yield np.ascontiguousarray(self.pixels).tobytes()
+
+    def _labels_of(self, rows: Sequence[int]) -> dict[str, Any]:
+        return {
+            "masks": self.masks.subset(rows),
+            "pixels": self.pixels[np.asarray(rows, dtype=np.int64)],
+            "digests": [self.digests[row] for row in rows],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

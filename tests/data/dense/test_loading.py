@@ -62,8 +62,30 @@ def test_images_are_the_same_when_they_are_decoded_at_each_access(tmp_path: Path
     assert any("each is decoded when it is used" in notice for notice in streamed.notices)
 
 
-@pytest.mark.parametrize("most", [4_000_000_000, 1])
+@pytest.mark.parametrize("most", [10**9, 4])
+def test_a_subset_has_images_and_labels_of_its_rows(tmp_path: Path, most: int) -> None:
+    boxes = [BOX, [], [*BOX, ("dog", 1, 1, 5, 5), ("cat", 4, 4, 9, 9)], [("dog", 3, 3, 30, 20)]]
+    write_voc(tmp_path / "boxes", {f"t{row}": one for row, one in enumerate(boxes)}, {"v0": BOX})
+    write_masks(tmp_path / "masks", {f"m{row}": halves(row, 4 - row) for row in range(5)})
+    for data in (
+        load_detection_data(settings(tmp_path / "boxes", max_memory_bytes=most)),
+        load_segmentation_data(
+            settings(tmp_path / "masks", name="segmentation", val_fraction=0.2, max_memory_bytes=most)
+        ),
+    ):
+        whole, part = data.train, data.train.subset([3, 1, 2])
+        methods = ("boxes", "labels", "is_ignored") if data.settings.task == "detection" else ("mask",)
+        assert (len(part), part.names) == (3, [whole.names[row] for row in (3, 1, 2)])
+        for row, of_whole in enumerate((3, 1, 2)):
+            assert part.size(row) == whole.size(of_whole)
+            for name in ("image", *methods):
+                np.testing.assert_array_equal(getattr(part, name)(row), getattr(whole, name)(of_whole))
+        assert whole.subset(range(4)).digest() == whole.digest() != part.digest()
+        assert len(whole.subset([])) == 0
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("most", [4_000_000_000, 1])
 def test_truncated_images_are_counted(tmp_path: Path, suffix: str, most: int) -> None:
     write(tmp_path, suffix=suffix)
     for name in ("t1", "v0"):
