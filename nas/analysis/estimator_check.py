@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from nas.analysis.rank_comparison import RankComparison
+from nas.arch.heads.task_scores import TASK_SCORES, TaskScore
 from nas.core.formatting import plural
-from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.study.trial_record import Role, TrialRecord, score_of, trained_networks
 
 MIN_NETWORKS: Final = 6

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from nas.analysis.studentized_range import studentized_range_quantile, studentized_range_sf
+from nas.arch.heads.task_scores import TASK_SCORES, TaskScore
 from nas.core.formatting import percent
 from nas.core.statistics import binomial_tail
-from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.study.trial_record import TrialRecord, ranked_networks
 
 SIGNIFICANCE_LEVEL: Final = 0.05

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nas.arch.files import load_spec_file
+from nas.arch.heads.task_scores import TASK_SCORES, with_score_name
 from nas.arch.spec import ArchSpec
 from nas.cli.compare_output import Comparison
 from nas.cli.resolve.networks import is_spec_file, resolve_arch
 from nas.cli.resolve.predictors import latency_remark, network_totals, scope_remark
 from nas.core.formatting import decimal, interval, percent
-from nas.estimators.task_scores import TASK_SCORES, with_score_name
 
 if TYPE_CHECKING:
     from nas.latency.predictors.base import LatencyPredictor

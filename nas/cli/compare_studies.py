@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from nas.analysis.history import ReferencePoint, accuracy_and_ms, busy_hours, hypervolume
+from nas.arch.heads.task_scores import TASK_SCORES, TaskScore, with_score_name
 from nas.cli.compare_output import Comparison
 from nas.cli.resolve.studies import FoundStudy
 from nas.core.formatting import MISSING, decimal, percent, shown_path
-from nas.estimators.task_scores import TASK_SCORES, TaskScore, with_score_name
 from nas.latency.store import read_device, read_speed
 from nas.methods import kind_of
 from nas.study.manifest import PREDICTOR_FILE, REPORT_FILE

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from nas.estimators.base import Estimate, Evaluation, Evaluator, ParentNetwork, Scorer, network_seed, repeated_seed
     from nas.estimators.scorers import supernets_of, with_scorer
     from nas.estimators.settings import EstimatorSettings
-    from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore, with_score_name
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -18,7 +17,6 @@ else:
             "base": ["repeated_seed", "network_seed", "ParentNetwork", "Estimate", "Evaluation", "Evaluator", "Scorer"],
             "scorers": ["supernets_of", "with_scorer"],
             "settings": ["EstimatorSettings"],
-            "task_scores": ["METRIC_NAMES", "TASK_SCORES", "TaskScore", "with_score_name"],
         },
     )
 
@@ -27,14 +25,10 @@ __all__ = [
     "EstimatorSettings",
     "Evaluation",
     "Evaluator",
-    "METRIC_NAMES",
     "ParentNetwork",
     "Scorer",
-    "TASK_SCORES",
-    "TaskScore",
     "network_seed",
     "repeated_seed",
     "supernets_of",
-    "with_score_name",
     "with_scorer",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nas.arch.heads.task_scores import SCORE_NAMES
 from nas.core.errors import NasError
 from nas.core.progress import ProgressCallback
 from nas.core.statistics import binomial_error
@@ -69,7 +70,7 @@ class FileScore:
     @property
     def metric_name(self) -> str:
         """Name of the score in texts."""
-        return {"map": "mAP", "miou": "mIoU"}[self.metric]
+        return SCORE_NAMES[self.metric]
 
 
 def noise_images(shape: Sequence[int], seed: int) -> ImageBatch:

@@ -9,8 +9,8 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from nas.arch.heads.task_scores import TASK_SCORES, TaskScore
 from nas.core.formatting import MISSING, decimal, interval, percent_with_error
-from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.reporting.columns import Column, Row, csv_table, percent_number, select
 from nas.study.trial_record import Outcome, TrialRecord, score_of
 

@@ -21,10 +21,10 @@ from nas.analysis.significance import SIGNIFICANCE_LEVEL
 from nas.analysis.surrogate import ModelSummary
 from nas.arch.complexity import Complexity, complexity
 from nas.arch.heads import latency_scope
+from nas.arch.heads.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError, unknown_choice
 from nas.core.formatting import interval, ms_with_error, sentence_case
-from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
 from nas.reporting.baseline_verdict import BASELINE_NOTE, baseline_verdicts
 from nas.reporting.class_accuracy import class_columns, class_rows
 from nas.reporting.html_page import template

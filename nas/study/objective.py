@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, Protocol
 
+from nas.arch.heads.task_scores import TASK_SCORES, TaskScore
 from nas.core.errors import NasError, quoted, unknown_choice
 from nas.core.validation import check_number
-from nas.estimators.task_scores import TASK_SCORES, TaskScore
 from nas.study.trial_record import TrialRecord, pareto_front, ranked_networks
 
 Kind = Literal["pareto", "mnasnet"]

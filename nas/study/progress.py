@@ -11,9 +11,9 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nas.arch.heads.task_scores import TASK_SCORES
 from nas.core.console import print_lines
 from nas.core.formatting import escape_controls, percent
-from nas.estimators.task_scores import TASK_SCORES
 from nas.study.trial_record import COUNTED, Outcome, TrialRecord
 
 _WITH_ACCURACY: Final = (Outcome.TRAINED, Outcome.SCORED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from nas.estimators.task_scores import TASK_SCORES, TaskScore
+from nas.arch.heads.task_scores import TASK_SCORES, TaskScore
 
 _CLASSIFICATION: Final = "classification"  # what networks are for unless their trial says otherwise
 

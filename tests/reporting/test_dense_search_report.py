@@ -13,8 +13,8 @@ from scipy.stats import norm
 from nas.analysis.estimator_check import EstimatorCheck
 from nas.analysis.significance import ChanceLevel, chance_level, times_the_images
 from nas.arch import zoo
+from nas.arch.heads.task_scores import TASK_SCORES
 from nas.core.statistics import binomial_error
-from nas.estimators.task_scores import TASK_SCORES
 from nas.reporting.class_accuracy import class_columns, class_rows, lowest_class
 from nas.reporting.search_columns import LabelledRecord, records_to_csv
 from nas.reporting.search_decision import search_decision

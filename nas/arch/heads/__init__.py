@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nas.arch.heads.feature_taps import STEM, FeatureTap, last_of_stride, stage_expansion, taps
     from nas.arch.heads.parts import DENSE_HEADS, DenseHead, LRASPPHead, SSDLiteHead
     from nas.arch.heads.settings import HeadSettings
+    from nas.arch.heads.task_scores import METRIC_NAMES, SCORE_NAMES, TASK_SCORES, TaskScore, with_score_name
     from nas.arch.heads.tasks import check_classifier, latency_scope
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -20,6 +21,7 @@ else:
             "parts": ["DENSE_HEADS", "DenseHead", "LRASPPHead", "SSDLiteHead"],
             "feature_taps": ["STEM", "FeatureTap", "last_of_stride", "stage_expansion", "taps"],
             "settings": ["HeadSettings"],
+            "task_scores": ["METRIC_NAMES", "SCORE_NAMES", "TASK_SCORES", "TaskScore", "with_score_name"],
             "tasks": ["check_classifier", "latency_scope"],
         },
     )
@@ -30,8 +32,12 @@ __all__ = [
     "FeatureTap",
     "HeadSettings",
     "LRASPPHead",
+    "METRIC_NAMES",
+    "SCORE_NAMES",
     "SSDLiteHead",
     "STEM",
+    "TASK_SCORES",
+    "TaskScore",
     "backbone",
     "check_classifier",
     "dense_network",
@@ -41,4 +47,5 @@ __all__ = [
     "segmenter",
     "stage_expansion",
     "taps",
+    "with_score_name",
 ]

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from nas.arch.heads.task_scores import METRIC_NAMES
 from nas.core.errors import NasError
 from nas.core.formatting import percent
 from nas.exporters.check import FileScore, run_in_batches
@@ -118,8 +119,8 @@ def _same_boxes(
 def task_score_text(score: FileScore, data: str) -> str:
     """The score through a file in a sentence."""
     others = ", ".join(
-        f"{name} {percent(score.metrics[key])}"
-        for key, name in (("map50", "AP at .5"), ("map75", "at .75"), ("pixel_accuracy", "pixel accuracy"))
+        f"{METRIC_NAMES[key]} {percent(score.metrics[key])}"
+        for key in ("map50", "map75", "pixel_accuracy")
         if key in score.metrics
     )
     value = percent(score.accuracy, score.standard_error)

@@ -59,7 +59,7 @@ class ExportResult:
 
     ``folder``: everything that was written, ``file`` what the runtime opens, ``files`` all. ``spec``: the network, with
     the classes of its weights. ``difference``: largest difference to the logits of torch (of random weights: of NumPy
-    in float64). ``accuracy``: through the file, on all validation images, of a detector or segmenter mAP or mIoU; None
+    in float64). ``accuracy``: through the file, on all validation images, of a detector or segmenter AP or mIoU; None
     without images. ``size_bytes``: of the network's files. ``int8``: what is known of an int8 file; then ``difference``
     is that of float32 before it.
     """

@@ -140,7 +140,7 @@ class PairedFileScore(PairedScore):
 
     @property
     def metric_name(self) -> str:
-        """Name of the score: mAP, mIoU."""
+        """Name of the score: AP, mIoU."""
         return self.score.metric_name
 
     @property

@@ -29,7 +29,7 @@ class NoMixedInt8Error(NasError):
 class MixedInt8:
     """A network in int8 whose accuracy is within a tolerance of float32's.
 
-    Accuracy is the score of its task: top-1, mAP or mIoU.
+    Accuracy is the score of its task: top-1, AP or mIoU.
 
     ``files``: that were written. ``float_layers``: names of the layers that stay float32, ``float_ops``: paths of their
     operations. ``int8``: accuracy with everything in int8, ``mixed``: of the files; both on the images by which layers

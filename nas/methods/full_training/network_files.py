@@ -10,10 +10,10 @@ from torch import nn
 
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_spec
+from nas.arch.heads.task_scores import TASK_SCORES
 from nas.arch.spec import ArchSpec
 from nas.core.files import write_text_atomically
 from nas.data.summary import ImageSummary
-from nas.estimators.task_scores import TASK_SCORES
 from nas.exporters.metadata import input_metadata
 from nas.exporters.standalone import save_weights
 from nas.methods.full_training.config import TrainingPlan

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from nas.arch.heads.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
 from nas.core.dataclass_io import from_mapping
 from nas.core.errors import NasError, unknown_choice
 from nas.core.files import write_text_atomically
@@ -17,7 +18,6 @@ from nas.core.parsing import MAX_JSON_CHARACTERS, parse_json, read_text
 from nas.core.statistics import binomial_error
 from nas.core.validation import check_number
 from nas.data.dense.settings import DENSE_TASKS
-from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES, TaskScore
 from nas.training.results import EpochResult
 
 _FORMAT: Final = "nas.training.results/1"

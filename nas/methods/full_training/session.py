@@ -14,12 +14,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from nas.arch.heads.task_scores import TASK_SCORES
 from nas.arch.spec import ArchSpec
 from nas.core.console import print_lines, progress_bar
 from nas.core.formatting import percent, shown_path
 from nas.core.progress import ProgressCallback
 from nas.estimators.proxy import last_map_px
-from nas.estimators.task_scores import TASK_SCORES
 from nas.methods.full_training.conclude import conclude
 from nas.methods.full_training.config import TrainingPlan
 from nas.methods.full_training.dense_images import load_dense_images

@@ -13,12 +13,12 @@ import torch
 from nas.analysis.latency_agreement import latency_pair
 from nas.arch.complexity import complexity
 from nas.arch.files import dump_scaled_spec, dump_spec, parse_spec
+from nas.arch.heads.task_scores import TASK_SCORES
 from nas.arch.spec import ArchSpec
 from nas.core.errors import NasError
 from nas.core.files import write_bytes_atomically, write_text_atomically
 from nas.estimators.proxy.evaluator import TaskData
 from nas.estimators.proxy.reduce import Proxy
-from nas.estimators.task_scores import TASK_SCORES
 from nas.exporters.standalone import load_weights, standalone_source
 from nas.methods.search.context import SearchContext
 from nas.methods.search.report_data import existing_winners

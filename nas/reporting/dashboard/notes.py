@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from nas.arch.heads.task_scores import METRIC_NAMES, TASK_SCORES
 from nas.core.formatting import decimal, interval, ms, ms_with_error, percent
-from nas.estimators.task_scores import METRIC_NAMES, TASK_SCORES
 from nas.reporting.columns import Column, Row
 from nas.study.trial_record import Outcome, TrialRecord
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from nas.analysis.surrogate import CrossValidation
-from nas.estimators.task_scores import TASK_SCORES, TaskScore
+from nas.arch.heads.task_scores import TASK_SCORES, TaskScore
 from nas.reporting.plots.axes import BASELINE_COLOR, FRONT_COLOR, GREY_COLOR, canvas
 
 _INCHES: Final = (5.0, 4.9)

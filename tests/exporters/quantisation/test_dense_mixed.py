@@ -119,7 +119,7 @@ def test_the_block_that_int8_spoils_stays_float32(
     assert found.blocks[0].unit.name == unit and found.blocks[0].error > 5 * found.blocks[1].error
     assert found.float_layers and all(layer.startswith(f"{unit}.") for layer in found.float_layers)
     assert found.int8.loss > 0.1 >= found.mixed.loss
-    assert found.int8.metric_name == {"miou": "mIoU", "map": "mAP"}[metric]
+    assert found.int8.metric_name == {"miou": "mIoU", "map": "AP"}[metric]
     # The file is what the figures are of; it alone has the processing.
     stored = {tensor.name: tensor.data_type for tensor in onnx.load(found.files[0]).graph.initializer}
     assert stored[f"{reader}.weight"] == onnx.TensorProto.FLOAT
@@ -161,7 +161,7 @@ def test_what_loses_more_whichever_blocks_stay_float32_is_refused(
     )
     graph = graph_with_outlier(DETECTOR)
     images = Images(graph, "map", lambda found, truth: np.full(8, float(np.array_equal(found[0], truth[0]))), 8)
-    with pytest.raises(mixed.NoMixedInt8Error, match=r"tolerance 0\.01: cells loses more mAP in int8, whichever"):
+    with pytest.raises(mixed.NoMixedInt8Error, match=r"tolerance 0\.01: cells loses more AP in int8, whichever"):
         write_mixed_int8(graph, ONNX, tmp_path / "mixed.onnx", calibration=noise(8, 0), selection=images)
     assert not any(tmp_path.iterdir())
 

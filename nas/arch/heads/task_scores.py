@@ -1,4 +1,4 @@
-"""Names of the score that estimators and reports compare networks by, per task."""
+"""Names of the score that networks are compared by, per task."""
 
 from __future__ import annotations
 
@@ -87,10 +87,14 @@ TASK_SCORES: Final[Mapping[str, TaskScore]] = {
 }
 
 
+# Names of the scores by key, as ``TaskScore.metric``.
+SCORE_NAMES: Final[Mapping[str, str]] = {score.metric: score.name for score in TASK_SCORES.values()}
+
+
 def with_score_name(text: str, metric: str) -> str:
     """``text``, a value of ``metric``, with the score's name where it is no accuracy."""
-    names = {score.metric: score.name for score in TASK_SCORES.values() if score.task != _CLASSIFICATION}
-    return f"{text} {names[metric]}" if metric in names else text
+    is_accuracy = metric == TASK_SCORES[_CLASSIFICATION].metric
+    return text if is_accuracy or metric not in SCORE_NAMES else f"{text} {SCORE_NAMES[metric]}"
 
 
 # Further figures of detectors and segmenters, in words.
