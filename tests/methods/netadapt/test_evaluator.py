@@ -24,6 +24,8 @@ from nas.training.results import TrainingError
 from tests.methods.netadapt.fakes import SEED
 
 ARCH = replace(SEED, classes=3, resolution_px=16, norm=replace(SEED.norm, momentum=0.01))
+# Of the same network on the same images: kernels of some processors round by how the images are batched.
+SAME_LOSSES = pytest.approx(0, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def smaller(kind: str) -> ArchSpec:
 
 def test_the_unchanged_network_has_the_loss_of_its_parent(data: ImageData, parent: ParentNetwork) -> None:
     scores = evaluator(data).scores(ARCH, parent=parent)
-    assert scores[LOSS_ERROR] == 0
+    assert scores[LOSS_ERROR] == SAME_LOSSES
     rows = loss_sample(48, 12, 3).loss_rows
     model = build(ARCH, dropout=0.0)
     model.load_state_dict(load(parent.weights))
@@ -87,7 +89,7 @@ def test_proposals_of_every_kind_have_a_loss(data: ImageData, parent: ParentNetw
 def test_losses_of_a_parent_are_those_of_its_images(data: ImageData, parent: ParentNetwork) -> None:
     evaluator(data).scores(ARCH, parent=parent)
     others = replace(data, train_images=255 - data.train_images)  # as in another study of the same process
-    assert evaluator(others).scores(ARCH, parent=parent)[LOSS_ERROR] == 0
+    assert evaluator(others).scores(ARCH, parent=parent)[LOSS_ERROR] == SAME_LOSSES
 
 
 def test_the_loss_is_on_images_that_fine_tuning_leaves_out() -> None:
@@ -101,7 +103,7 @@ def test_the_loss_is_on_images_that_fine_tuning_leaves_out() -> None:
 
 def test_losses_of_a_parent_are_those_of_the_images_that_are_asked_for(data: ImageData, parent: ParentNetwork) -> None:
     for images in (12, 8):  # the same parent in two studies of one process
-        assert evaluator(data, loss_images=images).scores(ARCH, parent=parent)[LOSS_ERROR] == 0
+        assert evaluator(data, loss_images=images).scores(ARCH, parent=parent)[LOSS_ERROR] == SAME_LOSSES
 
 
 def test_a_fine_tuning_is_repeatable_and_lowers_the_loss(
