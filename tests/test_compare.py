@@ -281,6 +281,16 @@ def test_user_errors_are_one_line(tmp_path: Path, arguments: list[str], message:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_of_trainings_are_no_studies(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("format: nas.training/1\n")
+    with pytest.raises(
+        NasError, match=r"'nas\.training/1', not of a study; give .* files in theirs, such as best\.yaml"
+    ):
+        command([f"{tmp_path}/a", f"{tmp_path}/b"])
+
+
 def test_an_unknown_study_lists_the_existing_ones() -> None:
     searched("one", trials=1)
     with pytest.raises(NasError, match=r"study 'onne': is not in .*; there are one\. Did you mean 'one'\?"):

@@ -27,6 +27,7 @@ CONFIG_FILE: Final = "config.yaml"
 PREDICTOR_FILE: Final = "latency.json"
 REPORT_FILE: Final = "report.html"
 _FORMAT: Final = "format"
+_OTHER_FOLDER: Final = "give the folder of a study; networks that were trained are files in theirs, such as best.yaml"
 _LIBRARIES: Final = ("torch", "timm", "optuna", "onnxruntime")
 
 
@@ -72,7 +73,7 @@ def read_manifest(folder: Path) -> StudyManifest:
         ) from None
     except (OSError, UnicodeDecodeError, NasError) as error:
         raise NasError(f"{path}: cannot be read: {error}") from None
-    check_study_format(str(path), settings.pop(_FORMAT, None))
+    check_study_format(str(path), settings.pop(_FORMAT, None), _OTHER_FOLDER)
     missing = [name for name in ("command", "versions", "images") if name not in settings]
     if missing:
         raise NasError(f"{path}: {', '.join(missing)} missing; run the study's command again, which writes it anew.")

@@ -29,19 +29,17 @@ def is_readable_format(found: object) -> bool:
     """Whether this version reads studies of the format ``found``.
 
     None, where a study has no mark, is format 1.
-
-    Studies without a format mark are of format 1.
     """
     return found is None or (type(found) is int and 1 <= found <= STUDY_FORMAT)
 
 
-def check_study_format(where: str, found: object) -> None:
+def check_study_format(where: str, found: object, remedy: str = "choose another study.name") -> None:
     """Refuse the study at ``where`` if its format ``found`` is too new.
 
-    Or the name of another format of this project. Raises: NasError.
+    Or the name of another format of this project, with what the user can do as ``remedy``. Raises: NasError.
     """
     if isinstance(found, str) and found.startswith("nas."):
-        raise NasError(f"{where}: is of format {quoted(found)}, not of a study; choose another study.name.")
+        raise NasError(f"{where}: is of format {quoted(found)}, not of a study; {remedy}.")
     if not is_readable_format(found):
         raise NasError(
             f"{where}: the study is of format {quoted(found)}, nas {__version__} reads formats up to {STUDY_FORMAT}: "
