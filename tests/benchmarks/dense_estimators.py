@@ -18,24 +18,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from nas.analysis.rank_agreement import bootstrap, bootstrap_tau, pairwise_tau
-from nas.arch.complexity import complexity
-from nas.arch.spec import ArchSpec
 from nas.estimators.proxy.evaluator import ProxyEvaluator
 from nas.search import make_plan
 from nas.study.session import load_evaluator
+from tests.benchmarks.estimator_scores import Floats, stored_rows
+from tests.benchmarks.estimator_tables import Candidate
+from tests.benchmarks.separation import draw_networks
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DATA: Final = ROOT.parent / "shared" / "data"
@@ -44,48 +45,62 @@ WORDS: Final = {
     "segmentation": ("data.void=11", f"data.root={DATA / 'camvid160'}"),
 }
 SPACE: Final = "mobilenet_v3_small"
-SEED: Final = 0  # of the networks that are drawn
 TRUTHS: Final = ("truth 1", "truth 2")  # long trainings with different seeds
 
 
-class Scores:
-    """Scores of networks by one estimator, stored as they come."""
+@dataclass
+class TrainedProxies:
+    """Scores by training proxies with the seed of ``repeat``."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        self._found: dict[str, dict[str, float]] = {row["arch_id"]: row for row in map(json.loads, lines)}
+    evaluator: ProxyEvaluator
+    repeat: int
+    cpu_s: float = 0.0
 
-    def of(self, arch: ArchSpec, compute: Callable[[ArchSpec], Mapping[str, float]]) -> Mapping[str, float]:
-        """Scores of ``arch``, with the CPU-seconds that they took as ``cpu_s``."""
-        if arch.arch_id not in self._found:
-            start = time.process_time()
-            row = {"arch_id": arch.arch_id, **compute(arch), "cpu_s": time.process_time() - start}
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            self._found[arch.arch_id] = row
-        return self._found[arch.arch_id]
+    def prepare(self) -> None:
+        """Nothing is done once for all networks."""
 
+    def scores(self, candidate: Candidate) -> Mapping[str, float]:
+        """Score of the trained proxy of a network."""
+        return {"score": self.evaluator.evaluate(candidate.arch, repeat=self.repeat).accuracy}
 
-def draw(plan: Any, evaluator: ProxyEvaluator, count: int) -> list[ArchSpec]:
-    """Draw ``count`` different networks with the head of the task."""
-    rng, found = random.Random(SEED), {}
-    classes = evaluator.data.classes
-    while len(found) < count:
-        trunk = plan.space.decode(plan.space.sample(rng), classes=classes, in_channels=3)
-        arch = plan.head.network(trunk, plan.task, classes)
-        found[arch.arch_id] = arch
-    return list(found.values())
+    def cpu_s_of(self, candidate: Candidate) -> float:
+        """All is measured."""
+        return 0.0
 
 
-def trained_score(evaluator: ProxyEvaluator, repeat: int, arch: ArchSpec) -> Mapping[str, float]:
-    """Score of the trained proxy of ``arch``."""
-    return {"score": evaluator.evaluate(arch, repeat=repeat).accuracy}
+@dataclass
+class Untrained:
+    """Scores by the ``scorer`` of a search."""
+
+    scorer: Any
+    cpu_s: float = 0.0
+
+    def prepare(self) -> None:
+        """Train the supernet."""
+        start = time.process_time()
+        self.scorer.prepare()
+        self.cpu_s = time.process_time() - start
+
+    def scores(self, candidate: Candidate) -> Mapping[str, float]:
+        """Scores of a network by name."""
+        found: Mapping[str, float] = self.scorer.scores(candidate.arch)
+        return found
+
+    def cpu_s_of(self, candidate: Candidate) -> float:
+        """All is measured."""
+        return 0.0
 
 
-def columns(args: argparse.Namespace) -> Iterator[tuple[str, list[Mapping[str, float]]]]:
-    """Yield name and scores of each long training, then of each estimator, by network."""
+class Column(NamedTuple):
+    """Scores of the networks by one estimator, (N,), and CPU-seconds: of each network, and once for all."""
+
+    scores: Floats
+    cpu_s: float
+    preparation_cpu_s: float
+
+
+def columns(args: argparse.Namespace) -> Iterator[tuple[str, Column]]:
+    """Yield name and column of each long training, then of each estimator."""
     words = [
         f"space={SPACE}",
         f"objective.task={args.task}",
@@ -96,40 +111,36 @@ def columns(args: argparse.Namespace) -> Iterator[tuple[str, list[Mapping[str, f
     console = Console(stderr=True)
     plan = make_plan([*words, "estimator=proxy"])
     evaluator = load_evaluator(plan, console, keep_weights=False)
-    archs = draw(plan, evaluator, args.networks)
+    archs = [
+        plan.head.network(trunk, plan.task, trunk.classes)
+        for trunk in draw_networks(plan.space, evaluator.data, args.networks)
+    ]
+    candidates = [Candidate(arch.arch_id, arch, ()) for arch in archs]
 
-    def stored(name: str, compute: Callable[[ArchSpec], Mapping[str, float]]) -> list[Mapping[str, float]]:
-        scores, rows = Scores(Path(args.runs) / f"{args.task}-{name.replace(' ', '')}.jsonl"), []
-        for number, arch in enumerate(archs, 1):
-            rows.append(scores.of(arch, compute))
-            print(f"\r{name}: {number} of {len(archs)}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-        return rows
+    def stored(name: str, estimator: Any, **facts: Any) -> Iterator[tuple[str, Column]]:
+        rows = stored_rows(estimator, candidates, Path(args.runs) / f"{args.task}-{name.replace(' ', '')}", facts)
+        cpu_s = float(np.mean([row["cpu_s"] for row in rows]))
+        for key in rows[0]["scores"]:
+            column = Column(np.array([row["scores"][key] for row in rows]), cpu_s, estimator.cpu_s)
+            yield name if len(rows[0]["scores"]) == 1 else f"{name}, {key}", column
 
+    trained = plan.identity("")
     longer = replace(evaluator, settings=replace(plan.proxy, epochs=args.truth_epochs))
     for repeat, name in enumerate(TRUTHS):
-        trained = partial(trained_score, longer, repeat)
-        yield name, stored(f"{name}-{args.truth_epochs}", trained)
-    yield "proxy", stored("proxy", partial(trained_score, evaluator, len(TRUTHS)))
+        yield from stored(name, TrainedProxies(longer, repeat), epochs=args.truth_epochs, **trained)
+    yield from stored("proxy", TrainedProxies(evaluator, len(TRUTHS)), **trained)
     for number, options in enumerate(args.supernet):
         given = [f"estimator.supernet.{option}" for option in options.split(",")]
         name = f"supernet-{options.replace(',', '-').replace('=', '')}"
         zero_cost = "estimator.zero_cost=[]" if number else "estimator.zero_cost=[naswot]"
         plan = make_plan([*words, "estimator=supernet", *given, zero_cost, f"study.name={args.task}-{name}"])
         scoring = load_evaluator(plan, console, keep_weights=False, estimator=plan.estimator, space=plan.space)
-        scorer: Any = scoring.scorer
-        start = time.process_time()
-        scorer.prepare()
-        print(f"{name}: {time.process_time() - start:.0f} CPU-s of training", file=sys.stderr)
-        rows = stored(name, scoring.scores)
-        for key in scorer.names:
-            yield f"{name}, {key}", [{"score": row[key], "cpu_s": row["cpu_s"]} for row in rows]
-    costs = [complexity(arch) for arch in archs]
-    yield "parameters", [{"score": cost.params, "cpu_s": 0.0} for cost in costs]
-    yield "multiply-adds", [{"score": cost.macs, "cpu_s": 0.0} for cost in costs]
+        yield from stored(name, Untrained(scoring.scorer), **plan.identity(""))
+    for name, count in (("parameters", "params"), ("multiply-adds", "macs")):
+        yield name, Column(np.array([one.counts[count] for one in candidates], dtype=float), 0.0, 0.0)
 
 
-def judged(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def judged(found: Mapping[str, Floats]) -> list[dict[str, Any]]:
     """Tau of each estimator with the truth, and its difference to that of multiply-adds, with errors."""
     truth, macs = np.mean([found[name] for name in TRUTHS], axis=0), found["multiply-adds"]
     rows = []
@@ -137,13 +148,10 @@ def judged(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         if name in TRUTHS:
             continue
 
-        def tau(drawn: Any, values: Any = values) -> float:
-            return pairwise_tau(values[drawn], truth[drawn])
-
         def difference(drawn: Any, values: Any = values) -> float:
-            return tau(drawn, values) - pairwise_tau(macs[drawn], truth[drawn])
+            return pairwise_tau(values[drawn], truth[drawn]) - pairwise_tau(macs[drawn], truth[drawn])
 
-        own, more = (bootstrap(statistic, len(truth)) for statistic in (tau, difference))
+        own, more = bootstrap_tau(values, truth), bootstrap(difference, len(truth))
         figures = {"tau": own.value, "error": own.std_error, "more": more.value, "more_error": more.std_error}
         rows.append({"estimator": name, **{key: round(value, 3) for key, value in figures.items()}})
     return rows
@@ -161,8 +169,8 @@ def main() -> None:
     args = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA} is not there: this benchmark needs its images.")
-    rows = dict(columns(args))
-    scores = {name: np.array([row["score"] for row in of]) for name, of in rows.items()}
+    found = dict(columns(args))
+    scores = {name: column.scores for name, column in found.items()}
     figures = judged(scores)
     first, second = (scores[name] for name in TRUTHS)
     between = bootstrap_tau(first, second)
@@ -170,10 +178,11 @@ def main() -> None:
         f"truth: {first.mean():.3f} on average, {first.min():.3f} to {first.max():.3f}; tau of its trainings {between}"
     )
     for row in figures:
-        cpu_s = float(np.mean([one["cpu_s"] for one in rows[row["estimator"]]]))
+        column = found[row["estimator"]]
         print(
             f"{row['estimator']:44} tau {row['tau']:.2f} +- {row['error']:.2f}, more than multiply-adds by "
-            f"{row['more']:+.2f} +- {row['more_error']:.2f}; {cpu_s:.1f} CPU-s per network"
+            f"{row['more']:+.2f} +- {row['more_error']:.2f}; {column.cpu_s:.1f} CPU-s per network, "
+            f"{column.preparation_cpu_s:.0f} once"
         )
     facts = {"task": args.task, "networks": args.networks, "epochs": args.truth_epochs}
     print(json.dumps({**facts, "between_trainings": [between.value, between.std_error], "figures": figures}))

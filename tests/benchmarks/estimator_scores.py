@@ -10,18 +10,33 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.core.errors import NasError, unknown_choice
-from tests.benchmarks.estimator_kinds import Estimator, parse_estimator
+from tests.benchmarks.estimator_kinds import parse_estimator
 from tests.benchmarks.estimator_tables import Candidate, Sample
 
 Floats = npt.NDArray[np.float64]
 _PROGRESS_S: Final = 30.0
 _SPLITS: Final = 10  # random halves over which a fitted combination is averaged
+
+
+class Scoring(Protocol):
+    """The part of an ``Estimator`` that scores networks."""
+
+    cpu_s: float
+
+    def prepare(self) -> None:
+        """Do what is done once for all networks; sets ``cpu_s``."""
+
+    def scores(self, candidate: Candidate) -> Mapping[str, float]:
+        """Score a network by signal."""
+
+    def cpu_s_of(self, candidate: Candidate) -> float:
+        """CPU-seconds that scoring ``candidate`` cost somebody else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +63,7 @@ def scored(text: str, sample: Sample, seeds: Sequence[int], runs: Path) -> list[
         folder = runs / "estimators" / sample.table
         estimator = parse_estimator(text, sample, seed, folder / f"{_slug(text)}-{seed}")
         facts = {"estimator": text, "seed": seed, "table": sample.table, **estimator.identity}
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:8]
-        rows = _rows(estimator, sample, folder / f"{_slug(text)}-{seed}-{digest}.jsonl", facts)
+        rows = stored_rows(estimator, sample.all, folder / f"{_slug(text)}-{seed}", facts)
         found.append(rows)
         cpu_s.append(sum(row["cpu_s"] for row in rows) / len(rows) + estimator.cpu_s / len(rows))
         if not estimator.seeded:
@@ -65,10 +79,17 @@ def scored(text: str, sample: Sample, seeds: Sequence[int], runs: Path) -> list[
     ]
 
 
-def _rows(estimator: Estimator, sample: Sample, path: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Stored and new scores of each network; every new one is stored at once."""
+def stored_rows(
+    estimator: Scoring, candidates: Sequence[Candidate], stem: Path, facts: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Stored and new scores of each network; every new one is stored at once.
+
+    The file is ``stem`` with a digest of ``facts``, which are all that the scores depend on.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    path = stem.with_name(f"{stem.name}-{digest}.jsonl")
     stored = {row.get("network"): row for row in _read(path)}
-    missing = [one for one in sample.all if one.name not in stored]
+    missing = [one for one in candidates if one.name not in stored]
     if None in stored:
         estimator.cpu_s = stored[None]["preparation_cpu_s"]
     if missing:
@@ -85,10 +106,10 @@ def _rows(estimator: Estimator, sample: Sample, path: Path, facts: Mapping[str, 
                 if time.monotonic() - shown > _PROGRESS_S:
                     shown = time.monotonic()
                     print(f"{path.stem}: {number} of {len(missing)}", file=sys.stderr)
-    return [stored[one.name] for one in sample.all]
+    return [stored[one.name] for one in candidates]
 
 
-def _row(estimator: Estimator, candidate: Candidate) -> dict[str, Any]:
+def _row(estimator: Scoring, candidate: Candidate) -> dict[str, Any]:
     start = time.process_time()
     scores = estimator.scores(candidate)
     cpu_s = time.process_time() - start + estimator.cpu_s_of(candidate)

@@ -22,7 +22,7 @@ from scipy import stats
 
 from nas.arch.spec import ArchSpec
 from nas.data.images import ImageData, load_images
-from nas.estimators.proxy.evaluator import ProxyEvaluator
+from nas.estimators.proxy.evaluator import ProxyEvaluator, TaskData
 from nas.search import make_plan
 from nas.training.results import EpochResult
 
@@ -61,7 +61,7 @@ def separation(values: NDArray[np.float64]) -> Separation:
     )
 
 
-def draw_networks(space: Any, data: ImageData, count: int) -> list[ArchSpec]:
+def draw_networks(space: Any, data: TaskData, count: int) -> list[ArchSpec]:
     """Draw ``count`` random networks, the same for every data set of as many classes and channels."""
     rng = random.Random(0)
     return [space.decode(space.sample(rng), classes=data.classes, in_channels=data.channels) for _ in range(count)]

@@ -36,7 +36,9 @@ def is_readable_format(found: object) -> bool:
 def check_study_format(where: str, found: object, remedy: str = "choose another study.name") -> None:
     """Refuse the study at ``where`` if its format ``found`` is too new.
 
-    Or the name of another format of this project, with what the user can do as ``remedy``. Raises: NasError.
+    Refuse as well what is of another format of this project. ``remedy``: what the user can do there.
+
+    Raises: NasError.
     """
     if isinstance(found, str) and found.startswith("nas."):
         raise NasError(f"{where}: is of format {quoted(found)}, not of a study; {remedy}.")

@@ -84,8 +84,8 @@ def test_a_subset_has_images_and_labels_of_its_rows(tmp_path: Path, most: int) -
         assert len(whole.subset([])) == 0
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("most", [4_000_000_000, 1])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_truncated_images_are_counted(tmp_path: Path, suffix: str, most: int) -> None:
     write(tmp_path, suffix=suffix)
     for name in ("t1", "v0"):
